@@ -78,6 +78,7 @@ type Record struct {
 	StartedAt   time.Time
 	StoppedAt   time.Time
 	UpSince     time.Duration // StartedAt on the platform's boot clock; steps of the wall clock don't touch it
+	Leftovers   bool          // the main process is dead, others of its tree are left
 	Ready       bool
 	Adopted     bool
 

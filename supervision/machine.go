@@ -1,0 +1,617 @@
+package supervision
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cyber-boost/syspulse/spec"
+)
+
+// Machine is the state machine of one daemon: a [Record], what it was
+// registered with, and [Machine.Step], which answers an input with the events
+// that record it and the effects to perform once those events are in the
+// journal. DESIGN.md has the diagram.
+//
+// A Machine is not safe for concurrent use.
+type Machine struct {
+	Name string
+	Reg  Registration
+	Rec  Record
+
+	// Forced is set while a stop is to kill at once, also when the process
+	// to be killed is still being forked.
+	forced bool
+	// killAfter is the stop timeout of the stop under way.
+	killAfter time.Duration
+	timer     uint64 // generation of the armed timer; an older one that fires is ignored
+
+	out Outcome
+	env Env
+}
+
+// Env is the outside world at the moment of a step.
+type Env struct {
+	Now    time.Time
+	Boot   time.Duration // boot clock: not touched by steps of the wall clock
+	Jitter float64       // random, in [0, 1)
+	NewID  func() string // makes incarnation ids
+}
+
+// Outcome is the answer to an input.
+type Outcome struct {
+	Events  []Event  // to be committed, in order; empty if nothing changed
+	Effects []Effect // to be performed after that, in order
+	Err     error    // the input was refused; then nothing else is set
+	Note    string   // for the answer to a command: what is worth saying about a success
+}
+
+// Step applies one input. The record changes at once; effects must wait until
+// the events are committed, and be performed in order.
+func (m *Machine) Step(in Input, env Env) Outcome {
+	m.out, m.env = Outcome{}, env
+	in.apply(m)
+	return m.out
+}
+
+// Input is something that happens to a daemon.
+type Input interface{ apply(*Machine) }
+
+// Commands.
+type (
+	// Start wants it running. By is for the history, such as "start" or
+	// "autostart".
+	Start struct{ By string }
+	// Stop ends it.
+	Stop struct {
+		By       string
+		Force    bool           // kill at once
+		Timeout  *time.Duration // instead of stop_timeout_secs
+		Shutdown bool           // the manager stops it: what is wanted does not change
+	}
+	// Restart stops it, if it runs, and starts it.
+	Restart struct {
+		By    string
+		Force bool
+	}
+	// Remove takes it out of the manager. Without Force it is refused unless
+	// it is stopped, failed or scheduled.
+	Remove struct{ Force bool }
+	// Change replaces its registration. If Restart is set and it runs, it is
+	// restarted.
+	Change struct {
+		Reg     Registration
+		Restart bool
+	}
+)
+
+// Observations. Each but Recover names the incarnation it is about and is
+// ignored when that is no longer the current one.
+type (
+	// Forked: exec succeeded.
+	Forked struct {
+		Incarnation string
+		Process     Identity
+		At          time.Time
+		Boot        time.Duration
+	}
+	// Attached: a process of an earlier manager was found alive and is ours.
+	Attached struct {
+		Incarnation string
+		Process     Identity
+		At          time.Time     // when it was started, if the record doesn't have that
+		Boot        time.Duration // the same on the boot clock
+	}
+	// NotFound: an incarnation whose pid was never recorded left no process.
+	NotFound struct{ Incarnation string }
+	// StartFailed: it could not be started.
+	StartFailed struct {
+		Incarnation string
+		Reason      string
+	}
+	// Exited: its main process is dead. Empty tells that nothing else of its
+	// tree is left.
+	Exited struct {
+		Incarnation string
+		Exit        Exit
+		At          time.Time
+		Boot        time.Duration
+		Empty       bool
+	}
+	// TreeEmpty: the main process was dead before, now all is gone.
+	TreeEmpty struct{ Incarnation string }
+	// TimerFired: the timer armed with Gen is due.
+	TimerFired struct{ Gen uint64 }
+	// Recover: a manager begins to look after it (a new one, or this one
+	// after a fault of its own).
+	Recover struct {
+		// Fresh is set for the first manager after a clean shutdown or on
+		// another boot: no process is looked for.
+		Fresh bool
+		// Rebooted tells that Fresh is because of another boot.
+		Rebooted bool
+	}
+)
+
+// Effect is something to be done outside.
+type Effect interface{ effect() }
+
+// The effects.
+type (
+	// Fork starts an incarnation.
+	Fork struct{ Incarnation string }
+	// Attach looks for the process of an incarnation: by identity, or by the
+	// incarnation's mark where Process is zero.
+	Attach struct {
+		Incarnation string
+		Process     Identity
+	}
+	// Signal sends the stop signal.
+	Signal struct {
+		Incarnation string
+		Signal      string
+		Mode        spec.KillMode
+	}
+	// Kill ends everything that is left of an incarnation.
+	Kill struct{ Incarnation string }
+	// Sweep ends what a dead main process of an earlier manager left behind.
+	// TreeEmpty is the answer.
+	Sweep struct{ Incarnation string }
+	// Arm sets the daemon's one timer; a timer armed before is replaced.
+	Arm struct {
+		Gen   uint64
+		After time.Duration
+	}
+	// Disarm drops the timer.
+	Disarm struct{}
+	// Retire: the incarnation is over and no other follows for now.
+	Retire struct{}
+	// Gone: the daemon was removed.
+	Gone struct{}
+)
+
+func (Fork) effect()   {}
+func (Attach) effect() {}
+func (Signal) effect() {}
+func (Kill) effect()   {}
+func (Sweep) effect()  {}
+func (Arm) effect()    {}
+func (Disarm) effect() {}
+func (Retire) effect() {}
+func (Gone) effect()   {}
+
+// Errors of commands.
+var (
+	ErrNotAtRest = errors.New("it is not at rest; stop it first, or use --force")
+	ErrRemoving  = errors.New("it is being removed")
+)
+
+// event records what happened; the record is copied, so that it stays as it
+// is from here on.
+func (m *Machine) event(k Kind, format string, args ...any) {
+	rec := m.Rec
+	m.out.Events = append(m.out.Events, Event{
+		Time: m.env.Now, Daemon: m.Name, Kind: k, Detail: fmt.Sprintf(format, args...), Record: &rec,
+	})
+}
+
+func (m *Machine) do(e ...Effect) { m.out.Effects = append(m.out.Effects, e...) }
+
+func (m *Machine) arm(after time.Duration) {
+	m.timer++
+	m.do(Arm{Gen: m.timer, After: max(after, 0)})
+}
+
+func (m *Machine) disarm() {
+	m.timer++
+	m.do(Disarm{})
+}
+
+// want records what a command asks for.
+func (m *Machine) want(w Wanted, ended bool, by string) {
+	before := m.Rec
+	m.Rec.Wanted, m.Rec.Ended = w, ended
+	if w == WantRunning {
+		m.Rec.Attempt = 0
+	}
+	if m.Rec != before {
+		m.event(EventWanted, "%s: wanted %s", by, w)
+	}
+}
+
+// begin starts a new incarnation. The intent is committed before the fork.
+func (m *Machine) begin(why string) {
+	m.forced = false
+	m.Rec.State, m.Rec.After, m.Rec.Reason = Starting, AfterNone, ""
+	m.Rec.Incarnation, m.Rec.Process, m.Rec.Leftovers = m.env.NewID(), Identity{}, false
+	m.Rec.Ready, m.Rec.Adopted = false, false
+	m.Rec.NextRestartAt = time.Time{}
+	m.event(EventStarting, "%s", why)
+	m.do(Fork{m.Rec.Incarnation})
+}
+
+func (in Start) apply(m *Machine) {
+	switch m.Rec.State {
+	case Stopping:
+		if m.Rec.After == AfterRemove {
+			m.out.Err = ErrRemoving
+			return
+		}
+		m.Rec.After = AfterStart
+		m.want(WantRunning, false, in.By)
+		if len(m.out.Events) == 0 {
+			m.event(EventWanted, "%s: starts again once it has stopped", in.By)
+		}
+	case Starting, Running:
+		m.want(WantRunning, false, in.By)
+		m.out.Note = "already " + string(m.Rec.State)
+	case Backoff:
+		m.want(WantRunning, false, in.By)
+		m.disarm()
+		m.begin(in.By)
+	default:
+		m.want(WantRunning, false, in.By)
+		m.begin(in.By)
+	}
+}
+
+func (in Stop) apply(m *Machine) {
+	if !in.Shutdown {
+		m.want(WantStopped, true, in.By)
+	}
+	switch m.Rec.State {
+	case Stopped:
+		m.out.Note = "already stopped"
+	case Failed, Scheduled:
+		if !in.Shutdown {
+			m.rest(Stopped, "")
+			m.event(EventStopped, "%s", in.By)
+		}
+	case Backoff:
+		m.disarm()
+		m.rest(Stopped, "")
+		m.event(EventStopped, "%s while waiting for a restart", in.By)
+		m.do(Retire{})
+	case Starting, Running:
+		m.stop(AfterNone, in.By, in.Force, in.Timeout)
+	case Stopping:
+		if m.Rec.After == AfterStart || m.Rec.After == AfterPolicy {
+			m.Rec.After = AfterNone
+			m.event(EventStopping, "%s", in.By)
+		}
+		m.hurry(in.Force, in.Timeout)
+	}
+}
+
+func (in Restart) apply(m *Machine) {
+	switch m.Rec.State {
+	case Starting, Running:
+		m.want(WantRunning, false, in.By)
+		m.stop(AfterStart, in.By, in.Force, nil)
+	case Stopping:
+		Start{By: in.By}.apply(m)
+		if m.out.Err == nil {
+			m.hurry(in.Force, nil)
+		}
+	default:
+		Start{By: in.By}.apply(m)
+	}
+}
+
+func (in Remove) apply(m *Machine) {
+	switch m.Rec.State {
+	case Stopped, Failed, Scheduled:
+		m.remove()
+	case Backoff:
+		if !in.Force {
+			m.out.Err = ErrNotAtRest
+			return
+		}
+		m.disarm()
+		m.do(Retire{})
+		m.remove()
+	default:
+		if !in.Force {
+			m.out.Err = ErrNotAtRest
+			return
+		}
+		m.want(WantStopped, true, "remove")
+		if m.Rec.State == Stopping {
+			m.Rec.After = AfterRemove
+			m.event(EventStopping, "remove")
+			return
+		}
+		m.stop(AfterRemove, "remove", false, nil)
+	}
+}
+
+func (in Change) apply(m *Machine) {
+	m.Reg = in.Reg
+	m.Rec.Attempt = 0
+	m.event(EventChanged, "")
+	m.out.Events[len(m.out.Events)-1].Spec = &in.Reg
+	if !in.Restart {
+		return
+	}
+	switch m.Rec.State {
+	case Starting, Running:
+		m.stop(AfterStart, "changed", false, nil)
+	case Backoff:
+		m.disarm()
+		m.begin("changed")
+	}
+}
+
+// stop begins to end the current incarnation.
+func (m *Machine) stop(after After, by string, force bool, timeout *time.Duration) {
+	m.Rec.State, m.Rec.After, m.Rec.Ready = Stopping, after, false
+	m.forced = force
+	m.killAfter = m.Reg.Spec.StopTimeout.Duration()
+	if timeout != nil {
+		m.killAfter = *timeout
+	}
+	m.event(EventStopping, "%s", by)
+	if m.Rec.Process != (Identity{}) {
+		m.end(m.Reg.Spec.KillMode)
+	} // else the fork is under way, and Forked goes on from here
+}
+
+// hurry applies --force or --timeout of another command to a stop under way.
+func (m *Machine) hurry(force bool, timeout *time.Duration) {
+	if timeout != nil {
+		m.killAfter = *timeout
+		m.arm(m.killAfter)
+	}
+	if force && !m.forced {
+		m.forced = true
+		m.do(Kill{m.Rec.Incarnation})
+	}
+}
+
+// end sends what ends the current incarnation, and arms what follows if that
+// doesn't.
+func (m *Machine) end(mode spec.KillMode) {
+	if m.forced {
+		m.do(Kill{m.Rec.Incarnation})
+		return
+	}
+	m.do(Signal{m.Rec.Incarnation, m.Reg.Spec.StopSignal, mode})
+	m.arm(m.killAfter)
+}
+
+// rest puts the machine into a state in which nothing goes on.
+func (m *Machine) rest(s State, reason string) {
+	m.forced = false
+	m.Rec.State, m.Rec.Reason, m.Rec.After = s, reason, AfterNone
+	m.Rec.Process, m.Rec.Leftovers = Identity{}, false
+	m.Rec.Ready, m.Rec.NextRestartAt = false, time.Time{}
+}
+
+func (m *Machine) remove() {
+	m.rest(Stopped, "")
+	m.event(EventRemoved, "")
+	m.out.Events[len(m.out.Events)-1].Record = nil
+	m.do(Gone{})
+}
+
+func (in Forked) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation || m.Rec.Process != (Identity{}) {
+		return
+	}
+	switch m.Rec.State {
+	case Starting, Stopping:
+	default:
+		return // its end was told before its start
+	}
+	m.Rec.Process, m.Rec.StartedAt, m.Rec.UpSince = in.Process, in.At, in.Boot
+	if m.Rec.State == Starting {
+		m.Rec.State, m.Rec.Ready = Running, true
+		m.event(EventStarted, "pid %d", in.Process.PID)
+		return
+	}
+	m.event(EventStarted, "pid %d, while it is being stopped", in.Process.PID)
+	m.end(m.Reg.Spec.KillMode)
+}
+
+func (in Attached) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation {
+		return
+	}
+	if m.Rec.Process == (Identity{}) {
+		m.Rec.StartedAt, m.Rec.UpSince = in.At, in.Boot
+	}
+	m.Rec.Process, m.Rec.Adopted = in.Process, true
+	switch m.Rec.State {
+	case Starting, Running:
+		m.Rec.State, m.Rec.Ready = Running, true
+		m.event(EventAdopted, "pid %d", in.Process.PID)
+	case Stopping:
+		m.event(EventAdopted, "pid %d, while it is being stopped", in.Process.PID)
+		m.killAfter = m.Reg.Spec.StopTimeout.Duration()
+		m.end(m.Reg.Spec.KillMode)
+	}
+}
+
+func (in NotFound) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation {
+		return
+	}
+	switch m.Rec.State {
+	case Starting:
+		m.begin("the start was interrupted before the fork")
+	case Stopping:
+		m.gone()
+	}
+}
+
+func (in StartFailed) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation {
+		return
+	}
+	m.Rec.StoppedAt, m.Rec.Process = m.env.Now, Identity{}
+	m.Rec.Reason = in.Reason
+	switch m.Rec.State {
+	case Starting:
+		m.event(EventStartFailed, "%s", in.Reason)
+		m.answer(true, in.Reason)
+	case Stopping:
+		m.event(EventStartFailed, "%s", in.Reason)
+		m.disarm()
+		m.gone()
+	}
+}
+
+func (in Exited) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation {
+		return
+	}
+	switch m.Rec.State {
+	case Starting, Running, Stopping:
+	default:
+		return
+	}
+	if m.Rec.UpSince > 0 && CooledDown(m.Reg.Spec.RestartPolicy, in.Boot-m.Rec.UpSince) {
+		m.Rec.Attempt = 0
+	}
+	m.Rec.Exited, m.Rec.LastExit = true, in.Exit
+	m.Rec.StoppedAt, m.Rec.Process, m.Rec.Ready = in.At, Identity{}, false
+	stopping := m.Rec.State == Stopping
+	switch {
+	case in.Empty && stopping:
+		m.event(EventExited, "%s", in.Exit)
+		m.disarm()
+		m.gone()
+	case in.Empty:
+		m.event(EventExited, "%s", in.Exit)
+		m.answer(Failure(m.Reg.Spec.RestartPolicy, in.Exit), in.Exit.String())
+	case stopping:
+		m.Rec.Leftovers = true
+		m.event(EventExited, "%s, others of its tree are left", in.Exit)
+	default:
+		// What it left behind is ended before anything else happens.
+		m.Rec.State, m.Rec.After, m.Rec.Leftovers = Stopping, AfterPolicy, true
+		m.Rec.Reason = in.Exit.String() + "; ending what it left behind"
+		m.event(EventExited, "%s, others of its tree are left", in.Exit)
+		m.killAfter = m.Reg.Spec.StopTimeout.Duration()
+		m.end(spec.KillAll)
+	}
+}
+
+func (in TreeEmpty) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation || m.Rec.State != Stopping {
+		return
+	}
+	m.disarm()
+	m.gone()
+}
+
+// gone goes on from a stop that is complete.
+func (m *Machine) gone() {
+	switch m.Rec.After {
+	case AfterStart:
+		m.begin("start after stop")
+	case AfterRemove:
+		m.do(Retire{})
+		m.remove()
+	case AfterPolicy:
+		m.answer(Failure(m.Reg.Spec.RestartPolicy, m.Rec.LastExit), m.Rec.LastExit.String())
+	default:
+		m.rest(Stopped, "")
+		m.event(EventStopped, "")
+		m.do(Retire{})
+	}
+}
+
+// answer asks the restart policy what follows the end of an incarnation.
+func (m *Machine) answer(failure bool, reason string) {
+	p := m.Reg.Spec.RestartPolicy
+	d := Decide(p, Ending{Failure: failure, Attempt: m.Rec.Attempt}, m.env.Jitter)
+	switch {
+	case d.Restart && d.Delay == 0:
+		m.restart(reason)
+	case d.Restart:
+		m.rest(Backoff, reason)
+		m.Rec.NextRestartAt = m.env.Now.Add(d.Delay)
+		m.event(EventBackoff, "%s; attempt %d in %s", reason, m.Rec.Attempt+1, d.Delay.Round(time.Millisecond))
+		m.arm(d.Delay)
+	case failure || d.Spent:
+		if d.Spent {
+			reason = fmt.Sprintf("%s; max_retries (%d) spent", reason, *p.MaxRetries)
+		}
+		m.Rec.Wanted = WantStopped
+		m.rest(Failed, reason)
+		m.event(EventFailed, "%s", reason)
+		m.do(Retire{})
+	default:
+		m.Rec.Wanted = WantStopped
+		m.rest(Stopped, "")
+		m.event(EventStopped, "%s", reason)
+		m.do(Retire{})
+	}
+}
+
+// restart is an automatic restart: the only thing that counts as one.
+func (m *Machine) restart(reason string) {
+	m.Rec.RestartCount++
+	m.Rec.Attempt++
+	m.begin("restart: " + reason)
+}
+
+func (in TimerFired) apply(m *Machine) {
+	if in.Gen != m.timer {
+		return
+	}
+	switch m.Rec.State {
+	case Backoff:
+		m.restart(m.Rec.Reason)
+	case Stopping:
+		m.forced = true
+		m.event(EventStopping, "still there after %s: killed", m.killAfter)
+		m.do(Kill{m.Rec.Incarnation})
+	}
+}
+
+func (in Recover) apply(m *Machine) {
+	if in.Fresh {
+		in.fresh(m)
+		return
+	}
+	switch m.Rec.State {
+	case Starting, Running, Stopping:
+		if m.Rec.Leftovers {
+			m.do(Sweep{m.Rec.Incarnation})
+			return
+		}
+		m.do(Attach{m.Rec.Incarnation, m.Rec.Process})
+	case Backoff:
+		m.arm(m.Rec.NextRestartAt.Sub(m.env.Now))
+	}
+}
+
+// fresh starts what is to be started by the first manager after a clean
+// shutdown or on another boot.
+func (in Recover) fresh(m *Machine) {
+	switch m.Rec.State {
+	case Starting, Running, Stopping, Backoff:
+		if m.Rec.After == AfterRemove {
+			m.remove()
+			return
+		}
+		if m.Rec.Process != (Identity{}) {
+			m.Rec.Exited, m.Rec.LastExit, m.Rec.StoppedAt = true, Exit{}, m.env.Now
+		}
+		m.rest(Stopped, "")
+		why := "found without a process"
+		if in.Rebooted {
+			why = "the machine was started anew"
+		}
+		m.event(EventStopped, "%s", why)
+	}
+	switch {
+	case m.Rec.Wanted == WantRunning:
+		m.begin("wanted running")
+	case m.Reg.Spec.Autostart && !m.Rec.Ended:
+		m.Rec.Wanted = WantRunning
+		m.begin("autostart")
+	}
+}
