@@ -23,6 +23,8 @@ const (
 	CodeNoRoute      Code = "no_route"      // no such path or method
 	CodeTooLarge     Code = "too_large"     // the request is larger than the server reads
 	CodeInternal     Code = "internal"      // a bug
+	CodeForbidden    Code = "forbidden"     // the manager, or its socket, belongs to someone else
+	CodeNoManager    Code = "no_manager"    // nobody answers; only a client says this
 )
 
 // statuses gives each code its HTTP status and the title of its problem.
@@ -40,6 +42,8 @@ var statuses = map[Code]struct {
 	CodeNoRoute:      {http.StatusNotFound, "No such path"},
 	CodeTooLarge:     {http.StatusRequestEntityTooLarge, "The request is too large"},
 	CodeInternal:     {http.StatusInternalServerError, "Internal error"},
+	CodeForbidden:    {http.StatusForbidden, "Not allowed"},
+	CodeNoManager:    {http.StatusServiceUnavailable, "No manager is running"},
 }
 
 // Error is a failure, and at once the RFC 9457 problem document that carries
@@ -85,6 +89,7 @@ var (
 	ErrTimeout      error = &Error{Code: CodeTimeout}
 	ErrShuttingDown error = &Error{Code: CodeShuttingDown}
 	ErrUnsupported  error = &Error{Code: CodeUnsupported}
+	ErrNoManager    error = &Error{Code: CodeNoManager}
 )
 
 // NotFound is the error for a daemon that nobody registered.

@@ -1,0 +1,382 @@
+// Package client is a manager at the other end of a socket: [Client] is an
+// [api.Manager].
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cyber-boost/syspulse/api"
+)
+
+// answerTimeout is how long a manager may take for what it answers from
+// memory. One that takes longer hangs, or is no manager.
+const answerTimeout = 10 * time.Second
+
+// connectPatience is how long a full connection queue is waited for.
+const connectPatience = 10 * time.Second
+
+// Client asks the manager that listens on one socket. It is an [api.Manager]:
+// its errors are the manager's, and
+//   - CodeNoManager if nobody answers on the socket,
+//   - CodeForbidden if the socket belongs to someone else,
+//   - CodeFailed if the manager hangs, vanishes in the middle or is none.
+//
+// It may be used from several goroutines. Close frees its connections.
+type Client struct {
+	socket string
+	http   *http.Client
+
+	greeted sync.Mutex
+	known   bool // a manager has answered
+}
+
+var _ api.Manager = (*Client)(nil)
+
+// New is a client of the manager on socket. It doesn't connect yet.
+func New(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http = &http.Client{
+		Transport: &http.Transport{
+			DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+			DisableCompression: true,
+			IdleConnTimeout:    30 * time.Second,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c
+}
+
+// Socket is the address of the manager.
+func (c *Client) Socket() string { return c.socket }
+
+// Close closes the connections that nothing uses.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	giveUp := time.Now().Add(connectPatience)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		conn, err := dial(ctx, c.socket)
+		if err == nil || !isBusy(err) || time.Now().After(giveUp) {
+			return conn, err
+		}
+		// A Unix socket refuses at once when its queue is full, and says
+		// nothing when it no longer is.
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// unreachable is the error for a connection that came to nothing.
+func (c *Client) unreachable(err error) error {
+	var e *api.Error
+	var op *net.OpError
+	var uerr *url.Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case isAbsent(err):
+		return api.NewError(api.CodeNoManager, "no manager is running (nobody answers on %s); start one with `syspulse daemon`", c.socket)
+	case errors.Is(err, os.ErrPermission):
+		return api.NewError(api.CodeForbidden, "you may not talk to the manager on %s: it belongs to another user; become that user (or root), or give your own --data-dir", c.socket)
+	case errors.As(err, &op) && op.Op == "dial" && isBusy(err):
+		return api.NewError(api.CodeFailed, "the manager on %s is too busy to take another connection; try again", c.socket)
+	case errors.Is(err, context.DeadlineExceeded):
+		return api.NewError(api.CodeTimeout, "what listens on %s doesn't answer: the manager hangs, or it is no manager", c.socket)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+		return api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)
+	case errors.As(err, &op) && op.Op == "dial":
+		return api.NewError(api.CodeFailed, "can't reach the manager on %s: %v", c.socket, op.Err)
+	case errors.As(err, &uerr):
+		return api.NewError(api.CodeFailed, "what listens on %s is no manager, or its answer can't be read: %v", c.socket, uerr.Err)
+	}
+	return api.NewError(api.CodeFailed, "talking to the manager on %s: %v", c.socket, err)
+}
+
+// send makes one request. The caller closes the answer's body.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("can't encode the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	u := "http://syspulse" + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
+	if err != nil {
+		return nil, fmt.Errorf("can't make the request: %w", err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if cause := ctx.Err(); cause != nil && errors.Is(cause, context.Canceled) {
+			return nil, cause
+		}
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	var e api.Error
+	if err != nil || json.Unmarshal(b, &e) != nil || e.Code == "" {
+		return nil, api.NewError(api.CodeFailed, "what listens on %s is no syspulse manager: it answered %q", c.socket, resp.Status)
+	}
+	return nil, &e
+}
+
+// call makes one request and decodes its answer. quick ones are answered from
+// memory; before another one a manager must have answered, so that what never
+// will isn't waited for.
+func call[T any](ctx context.Context, c *Client, quick bool, method, path string, query url.Values, in any) (T, error) {
+	var out T
+	if quick {
+		short, cancel := context.WithTimeout(ctx, answerTimeout)
+		defer cancel()
+		ctx = short
+	} else if err := c.greet(ctx); err != nil {
+		return out, err
+	}
+	resp, err := c.send(ctx, method, path, query, in)
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNoContent {
+		return out, nil
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return out, c.unreachable(err)
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return out, api.NewError(api.CodeFailed, "can't read the answer of the manager on %s: %v (is it another version? `syspulse ping` says)", c.socket, err)
+	}
+	return out, nil
+}
+
+func (c *Client) greet(ctx context.Context) error {
+	c.greeted.Lock()
+	defer c.greeted.Unlock()
+	if c.known {
+		return nil
+	}
+	if _, err := c.Ping(ctx); err != nil {
+		return err
+	}
+	c.known = true
+	return nil
+}
+
+// stream makes one request whose answer is JSON lines.
+func stream[T any](ctx context.Context, c *Client, path string, query url.Values) (iter.Seq2[T, error], error) {
+	if err := c.greet(ctx); err != nil {
+		return nil, err
+	}
+	resp, err := c.send(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { resp.Body.Close() })
+	return func(yield func(T, error) bool) {
+		defer stop()
+		defer resp.Body.Close()
+		var zero T
+		in := bufio.NewReaderSize(resp.Body, 64<<10)
+		for {
+			line, err := in.ReadBytes('\n')
+			switch {
+			case ctx.Err() != nil:
+				yield(zero, ctx.Err())
+				return
+			case err == io.EOF && len(line) == 0:
+				return
+			case err != nil:
+				yield(zero, api.NewError(api.CodeFailed, "the manager on %s went away", c.socket))
+				return
+			}
+			var failure struct {
+				Error *api.Error `json:"error"`
+			}
+			var v T
+			if bytes.HasPrefix(line, []byte(`{"error":`)) && json.Unmarshal(line, &failure) == nil && failure.Error != nil {
+				yield(zero, failure.Error)
+				return
+			}
+			if err := json.Unmarshal(line, &v); err != nil {
+				yield(zero, api.NewError(api.CodeFailed, "can't read the answer of the manager on %s: %v", c.socket, err))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}, nil
+}
+
+func selectorQuery(s api.Selector) url.Values {
+	q := url.Values{}
+	add := func(key string, values []string) {
+		if len(values) > 0 {
+			q[key] = values
+		}
+	}
+	add("name", s.Names)
+	add("tag", s.Tags)
+	add("group", s.Groups)
+	if s.All {
+		q.Set("all", "true")
+	}
+	return q
+}
+
+func setTime(q url.Values, key string, t *time.Time) {
+	if t != nil {
+		q.Set(key, t.Format(time.RFC3339Nano))
+	}
+}
+
+// Ping implements [api.Manager].
+func (c *Client) Ping(ctx context.Context) (api.Ping, error) {
+	return call[api.Ping](ctx, c, true, http.MethodGet, "/v1/ping", nil, nil)
+}
+
+// Status implements [api.Manager].
+func (c *Client) Status(ctx context.Context, query api.StatusQuery) ([]api.Daemon, error) {
+	q := selectorQuery(query.Selector)
+	setTime(q, "at", query.At)
+	// The past is replayed, which may take a while.
+	return call[[]api.Daemon](ctx, c, query.At == nil, http.MethodGet, "/v1/daemons", q, nil)
+}
+
+// Get implements [api.Manager].
+func (c *Client) Get(ctx context.Context, query api.GetQuery) (api.Details, error) {
+	if query.Name == "" || strings.HasPrefix(query.Name, ".") || strings.ContainsAny(query.Name, "/\x00") {
+		return api.Details{}, api.NotFound(query.Name) // no name, and no segment of a path
+	}
+	q := url.Values{}
+	setTime(q, "at", query.At)
+	if query.Env {
+		q.Set("env", "true")
+	}
+	return call[api.Details](ctx, c, query.At == nil, http.MethodGet, "/v1/daemons/"+url.PathEscape(query.Name), q, nil)
+}
+
+// Add implements [api.Manager].
+func (c *Client) Add(ctx context.Context, req api.AddRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/daemons", nil, req)
+}
+
+// Apply implements [api.Manager].
+func (c *Client) Apply(ctx context.Context, req api.ApplyRequest) ([]api.Change, error) {
+	return call[[]api.Change](ctx, c, false, http.MethodPost, "/v1/apply", nil, req)
+}
+
+// Remove implements [api.Manager].
+func (c *Client) Remove(ctx context.Context, req api.RemoveRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/remove", nil, req)
+}
+
+// Start implements [api.Manager].
+func (c *Client) Start(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/start", nil, req)
+}
+
+// Stop implements [api.Manager].
+func (c *Client) Stop(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/stop", nil, req)
+}
+
+// Restart implements [api.Manager].
+func (c *Client) Restart(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/restart", nil, req)
+}
+
+// Signal implements [api.Manager].
+func (c *Client) Signal(ctx context.Context, req api.SignalRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/signal", nil, req)
+}
+
+// Events implements [api.Manager].
+func (c *Client) Events(ctx context.Context, query api.EventQuery) (iter.Seq2[api.Event, error], error) {
+	q := selectorQuery(api.Selector{Names: query.Names})
+	q.Set("limit", strconv.Itoa(query.Limit))
+	setTime(q, "since", query.Since)
+	if query.Follow {
+		q.Set("follow", "true")
+	}
+	return stream[api.Event](ctx, c, "/v1/events", q)
+}
+
+// Logs implements [api.Manager].
+func (c *Client) Logs(ctx context.Context, query api.LogQuery) (iter.Seq2[api.LogLine, error], error) {
+	q := selectorQuery(query.Selector)
+	q.Set("lines", strconv.Itoa(query.Lines))
+	for _, s := range query.Streams {
+		q.Add("stream", string(s))
+	}
+	if query.Follow {
+		q.Set("follow", "true")
+	}
+	return stream[api.LogLine](ctx, c, "/v1/logs", q)
+}
+
+// Export implements [api.Manager].
+func (c *Client) Export(ctx context.Context) (api.State, error) {
+	return call[api.State](ctx, c, false, http.MethodGet, "/v1/state", nil, nil)
+}
+
+// Import implements [api.Manager].
+func (c *Client) Import(ctx context.Context, s api.State) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/state", nil, s)
+}
+
+// Shutdown implements [api.Manager]. It also waits until nobody answers on
+// the socket any more, at most ten seconds after the manager's answer.
+func (c *Client) Shutdown(ctx context.Context, req api.ShutdownRequest) error {
+	if _, err := call[struct{}](ctx, c, false, http.MethodPost, "/v1/shutdown", nil, req); err != nil {
+		return err
+	}
+	c.Close()
+	giveUp := time.Now().Add(answerTimeout)
+	for time.Now().Before(giveUp) {
+		conn, err := dial(ctx, c.socket)
+		if err != nil {
+			return ctx.Err()
+		}
+		conn.Close()
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/cyber-boost/syspulse/api"
+)
+
+// streamBuffer is how many items may wait between a producer and the
+// connection: enough to write history in large pieces.
+const streamBuffer = 256
+
+// stream writes what open gives until it ends, the client hangs up or the
+// server shuts down. name is the event type of server-sent events, id their
+// id ("" for none).
+//
+// An error after the beginning is the last item: {"error": problem} as a
+// line, or an event of type error.
+func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name string, id func(T) string, open func(context.Context) (iter.Seq2[T, error], error)) error {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-s.closing:
+			cancel(api.ShuttingDown())
+		case <-ctx.Done():
+		}
+	}()
+	seq, err := open(ctx)
+	if err != nil {
+		return err
+	}
+
+	type item struct {
+		value T
+		err   error
+	}
+	items := make(chan item, streamBuffer)
+	failed := make(chan any, 1) // a panic of the producer
+	go func() {
+		defer close(items)
+		defer func() {
+			if v := recover(); v != nil {
+				failed <- fmt.Sprintf("%v\n%s", v, debug.Stack())
+			}
+		}()
+		for v, err := range seq {
+			select {
+			case items <- item{v, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	// The producer is gone before the handler is: nothing outlives a client.
+	defer func() {
+		cancel(nil)
+		for range items {
+		}
+	}()
+
+	sse := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	contentType := "application/x-ndjson"
+	if sse {
+		contentType = "text/event-stream"
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+	control := http.NewResponseController(w)
+	if err := control.Flush(); err != nil { // tells the client that it is subscribed
+		return nil
+	}
+
+	out := bufio.NewWriterSize(w, 32<<10)
+	put := func(event, id string, v any) bool {
+		b, err := json.Marshal(v)
+		if err != nil {
+			s.log.Error("can't encode an item of a stream", "error", err)
+			return false
+		}
+		if sse {
+			if id != "" {
+				fmt.Fprintf(out, "id: %s\n", id)
+			}
+			fmt.Fprintf(out, "event: %s\ndata: %s\n\n", event, b)
+		} else {
+			out.Write(b)
+			out.WriteByte('\n')
+		}
+		return true
+	}
+	last := func(err error) {
+		e := s.problem(r, err)
+		if sse {
+			put("error", "", e)
+		} else {
+			put("", "", map[string]any{"error": e})
+		}
+		out.Flush()
+		control.Flush()
+	}
+	for {
+		var it item
+		var more bool
+		select {
+		case it, more = <-items:
+		default: // nothing waits: let the client have what there is
+			if out.Flush() != nil || control.Flush() != nil {
+				return nil
+			}
+			select {
+			case it, more = <-items:
+			case <-ctx.Done():
+				if r.Context().Err() == nil {
+					last(context.Cause(ctx))
+				}
+				return nil
+			}
+		}
+		switch {
+		case !more:
+			select {
+			case v := <-failed:
+				panic(v)
+			default:
+			}
+			if r.Context().Err() == nil && ctx.Err() != nil {
+				last(context.Cause(ctx))
+			}
+			out.Flush()
+			return nil
+		case it.err != nil:
+			if r.Context().Err() == nil {
+				if cause := context.Cause(ctx); cause != nil {
+					it.err = cause
+				}
+				last(it.err)
+			}
+			return nil
+		default:
+			if !put(name, id(it.value), it.value) {
+				return nil
+			}
+		}
+	}
+}
