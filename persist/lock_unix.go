@@ -1,0 +1,39 @@
+//go:build unix
+
+package persist
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+var errHeld = errors.New("held by another process")
+
+func openLockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
+		return os.Open(path) // a lock needs no right to write
+	}
+	return f, err
+}
+
+// tryLock uses flock and not fcntl: the latter is lost when any descriptor of
+// the file is closed.
+func tryLock(f *os.File) error {
+	for {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+		case unix.EINTR:
+		case unix.EWOULDBLOCK:
+			return errHeld
+		default:
+			return err
+		}
+	}
+}
+
+func alive(pid int) bool {
+	err := unix.Kill(pid, 0)
+	return err == nil || errors.Is(err, unix.EPERM)
+}
