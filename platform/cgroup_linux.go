@@ -1,0 +1,125 @@
+package platform
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupBase is the cgroup v2 directory under which each incarnation has its own.
+// No controller is needed in it: it serves to find and kill what a daemon forked.
+
+// findCgroupBase makes the directory for this manager below the manager's own
+// cgroup; "" if there is no cgroup v2 or no right to write there, which is what
+// most ordinary users have.
+func findCgroupBase(dataDir string) string {
+	mount, root := cgroupMount()
+	own := cgroupOf("self")
+	if mount == "" || own == "" {
+		return ""
+	}
+	rel, ok := strings.CutPrefix(own, strings.TrimSuffix(root, "/"))
+	if !ok {
+		return "" // what is mounted here is another part of the tree
+	}
+	// A manager that an earlier one's cgroup holds (started by a daemon) nests; fine.
+	if abs, err := filepath.Abs(dataDir); err == nil {
+		dataDir = abs
+	}
+	sum := sha256.Sum256([]byte(dataDir))
+	base := filepath.Join(mount, rel, "syspulse-"+hex.EncodeToString(sum[:6]))
+	if err := os.Mkdir(base, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return ""
+	}
+	if unix.Access(base, unix.W_OK) != nil {
+		return ""
+	}
+	// What earlier managers could not remove; a populated one refuses.
+	entries, _ := os.ReadDir(base)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeCgroup(filepath.Join(base, e.Name()))
+		}
+	}
+	return base
+}
+
+// cgroupMount finds where cgroup v2 is mounted and which part of it is (proc_pid_mountinfo(5)).
+func cgroupMount() (mount, root string) {
+	b, err := readProc("/proc/self/mountinfo", nil)
+	if err != nil {
+		return "", ""
+	}
+	for line := range strings.Lines(string(b)) {
+		before, after, ok := strings.Cut(line, " - ")
+		f := strings.Fields(before)
+		if ok && len(f) >= 5 && strings.HasPrefix(after, "cgroup2 ") {
+			return unescapeMount(f[4]), unescapeMount(f[3])
+		}
+	}
+	return "", ""
+}
+
+// unescapeMount undoes the octal escapes of mountinfo.
+func unescapeMount(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// cgroupPIDs lists the living processes of a cgroup and of those below it.
+func cgroupPIDs(dir string) []int {
+	b, err := readProc(dir+"/cgroup.procs", nil)
+	if err != nil {
+		return nil
+	}
+	out := parsePIDs(b)
+	forSubgroups(dir, func(sub string) { out = append(out, cgroupPIDs(sub)...) })
+	return out
+}
+
+// cgroupPopulated is false if the cgroup is gone, too.
+func cgroupPopulated(dir string) bool {
+	var buf [1024]byte
+	b, err := readProc(dir+"/cgroup.events", buf[:])
+	return err == nil && bytes.Contains(b, []byte("populated 1"))
+}
+
+// cgroupKill kills everything in the cgroup at once (Linux 5.14).
+func cgroupKill(dir string) error {
+	fd, err := unix.Open(dir+"/cgroup.kill", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte("1"))
+	return err
+}
+
+// removeCgroup removes a cgroup and those below it, unless something is in them.
+func removeCgroup(dir string) {
+	if unix.Rmdir(dir) == unix.EBUSY {
+		forSubgroups(dir, removeCgroup)
+		_ = unix.Rmdir(dir)
+	}
+}
+
+func forSubgroups(dir string, f func(string)) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || st.Nlink <= 2 {
+		return // a directory has a link for each one below it
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			f(filepath.Join(dir, e.Name()))
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func (h *host) Find(incarnation string) (Process, error) {
+	if !validIncarnation(incarnation) {
+		return nil, ErrNotFound
+	}
+	members := h.marked(incarnation, Identity{})
+	// The first process leads a session, and its parent is no member. A child
+	// that outlived it may look the same: the older one is it.
+	in := make(map[int]bool, len(members))
+	for _, m := range members {
+		in[m.pid] = true
+	}
+	var first *stat
+	for i := range members {
+		m := &members[i]
+		if m.session == m.pid && !in[m.ppid] && (first == nil || m.start < first.start) {
+			first = m
+		}
+	}
+	if first == nil {
+		return nil, ErrNotFound
+	}
+	p, err := h.Adopt(Identity{BootID: h.bootID, PID: first.pid, StartTime: first.start}, incarnation)
+	if gone := (*GoneError)(nil); errors.As(err, &gone) {
+		return nil, ErrNotFound
+	}
+	return p, err
+}
+
+// marked are the living processes of an incarnation that this manager may not
+// have started. The session of the first process counts if its number cannot
+// have been given to another one since.
+func (h *host) marked(incarnation string, id Identity) []stat {
+	inCgroup := make(map[int]bool)
+	if dir := h.cgroupDir(incarnation); dir != "" {
+		for _, pid := range cgroupPIDs(dir) {
+			inCgroup[pid] = true
+		}
+	}
+	session := id.BootID == h.bootID && id.PID > 1 && noPIDReusedYet()
+	return closure(h.scans.snapshot(), func(s *proc) bool {
+		return s.mark == incarnation || inCgroup[s.pid] ||
+			session && s.session == id.PID && s.start >= id.StartTime
+	}, h.selfPID)
+}
+
+// noPIDReusedYet says whether fewer processes were ever made on this boot than
+// there are pids: the kernel gives them out in rising order.
+func noPIDReusedYet() bool {
+	b, err := readProc("/proc/stat", nil)
+	if err != nil {
+		return false
+	}
+	m, err := readProc("/proc/sys/kernel/pid_max", nil)
+	if err != nil {
+		return false
+	}
+	forks, limit := field(b, "processes "), parsePIDs(m)
+	const spare = 1000 // pids that the kernel skips on its first round
+	return forks > 0 && len(limit) == 1 && forks < limit[0]-spare
+}
+
+// leftoverWait bounds the wait for what was killed: only a process stuck in the
+// kernel takes longer than moments.
+const leftoverWait = 10 * time.Second
+
+func (h *host) EndLeftovers(incarnation string, id Identity) (int, error) {
+	if !validIncarnation(incarnation) {
+		return 0, nil
+	}
+	dir := h.cgroupDir(incarnation)
+	var killed []stat
+	_, err := sweep(func() []stat { return h.marked(incarnation, id) }, func(s stat) (int, error) {
+		killed = append(killed, s)
+		return signalMember(s, unix.SIGKILL)
+	})
+	deadline := time.Now().Add(leftoverWait)
+	for _, s := range killed {
+		if !h.awaitDeath(s, time.Until(deadline)) {
+			err = errors.Join(err, fmt.Errorf("process %d was killed but does not die", s.pid))
+		}
+	}
+	if dir != "" {
+		removeCgroup(dir)
+	}
+	return len(killed), err
+}
+
+// awaitDeath waits for the death of a process that is not managed, without a
+// thread of its own.
+func (h *host) awaitDeath(s stat, timeout time.Duration) bool {
+	fd, err := openPidfd(s.pid)
+	if err != nil {
+		return err == unix.ESRCH
+	}
+	defer unix.Close(fd)
+	if now, ok := readStat(s.pid); !ok || now.start != s.start {
+		return true
+	}
+	died := make(chan struct{})
+	w, err := h.poller.Add(fd, Readable, func(Events) { close(died) })
+	if err != nil {
+		return false
+	}
+	defer w.Remove()
+	t := time.NewTimer(max(timeout, 0))
+	defer t.Stop()
+	select {
+	case <-died:
+		return true
+	case <-t.C:
+		return pidfdDead(fd)
+	}
+}

@@ -1,0 +1,301 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// New opens the host. The first call of a process takes the process-wide state
+// (umask 077, child subreaper, SIGCHLD), which stays.
+func New(o Options) (Host, error) {
+	e, err := theEngine()
+	if err != nil {
+		return nil, fmt.Errorf("process handling: %w", err)
+	}
+	h := &host{engine: e, procs: make(map[*process]struct{})}
+	if !o.NoCgroups && os.Getenv("SYSPULSE_NO_CGROUPS") != "1" {
+		h.cgroups = findCgroupBase(o.DataDir)
+	}
+	return h, nil
+}
+
+type host struct {
+	*engine
+	cgroups string // directory for those of incarnations; "" without
+
+	mu     sync.Mutex
+	procs  map[*process]struct{}
+	closed bool
+}
+
+func (h *host) BootID() string { return h.bootID }
+
+func (h *host) Uptime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+func (h *host) cgroupDir(incarnation string) string {
+	if h.cgroups == "" || !validIncarnation(incarnation) {
+		return ""
+	}
+	return filepath.Join(h.cgroups, incarnation)
+}
+
+func (h *host) Start(c Command) (Process, error) {
+	if err := checkCommand(&c); err != nil {
+		return nil, err
+	}
+	w := whoIs(c.Account)
+	path, serr := findProgram(c.Args[0], c.Dir, c.Env, w)
+	if serr != nil {
+		return nil, serr
+	}
+	cred := credential(c.Account)
+	files := [3]int{h.null, h.null, h.null}
+	for i, f := range []*os.File{c.Stdout, c.Stderr} {
+		if f == nil {
+			continue
+		}
+		fd, err := blockingFD(f)
+		if err != nil {
+			return nil, startError(StageSystem, err, "output: %v", err)
+		}
+		files[i+1] = fd
+	}
+	env := marked(c.Env, c.Incarnation)
+
+	p := &process{host: h, incarnation: c.Incarnation, child: true, fifos: fifosOf(c.Stdout, c.Stderr)}
+	cgroupFD := -1
+	if dir := h.cgroupDir(c.Incarnation); dir != "" {
+		if fd, err := makeCgroup(dir); err == nil {
+			cgroupFD, p.cgroup = fd, dir
+			defer unix.Close(fd)
+		}
+	}
+
+	var err error
+	h.spawner.do(c.Umask, func() {
+		h.beginFork()
+		defer h.endFork()
+		fork := func(path string, args []string) (pid, pidfd int, err error) {
+			pid, pidfd, err = forkExec(path, args, env, c.Dir, files, cred, cgroupFD)
+			if err != nil && cgroupFD >= 0 && cgroupRefused(err) {
+				// Not every kernel or container lets a child be born in a cgroup.
+				removeCgroup(p.cgroup)
+				cgroupFD, p.cgroup = -1, ""
+				pid, pidfd, err = forkExec(path, args, env, c.Dir, files, cred, -1)
+			}
+			return pid, pidfd, err
+		}
+		var pid int
+		pid, p.pidfd, err = fork(path, c.Args)
+		if errors.Is(err, unix.ENOEXEC) && isText(inDir(c.Dir, path)) {
+			pid, p.pidfd, err = fork("/bin/sh", slices.Concat([]string{"/bin/sh", path}, c.Args[1:]))
+		}
+		if err != nil {
+			return
+		}
+		if p.pidfd < 0 && !h.noPidfd {
+			p.pidfd, _ = openPidfd(pid) // the child is not reaped yet: it is the right one
+		}
+		s, ok := readStat(pid)
+		if !ok {
+			// Not reaped yet, so it is there; what lacks is a descriptor to read
+			// with. Nobody could ever prove who this is: end it.
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			if p.pidfd >= 0 {
+				unix.Close(p.pidfd)
+			}
+			err = unix.EMFILE
+			return
+		}
+		p.id = Identity{BootID: h.bootID, PID: pid, StartTime: s.start}
+		h.register(p)
+	})
+	runtime.KeepAlive(c.Stdout)
+	runtime.KeepAlive(c.Stderr)
+	if err != nil {
+		if p.cgroup != "" {
+			removeCgroup(p.cgroup)
+		}
+		return nil, explain(err, &c, path, w, cred != nil)
+	}
+	h.adopt(p)
+	return p, nil
+}
+
+// adopt begins to watch a process that is registered.
+func (h *host) adopt(p *process) {
+	h.mu.Lock()
+	h.procs[p] = struct{}{}
+	h.mu.Unlock()
+	if p.pidfd >= 0 {
+		p.watchExit()
+		return
+	}
+	h.wakeReaper() // it may have died before it was registered
+}
+
+// credential is what the child must switch to; nil if it is that already.
+func credential(a *Account) *syscall.Credential {
+	if a == nil {
+		return nil
+	}
+	w := whoIs(nil)
+	if a.UID == w.uid && a.GID == w.gid && a.UID != 0 {
+		return nil // an ordinary user may not even set the groups it has
+	}
+	return &syscall.Credential{Uid: a.UID, Gid: a.GID, Groups: a.Groups}
+}
+
+// blockingFD is the descriptor of f without O_NONBLOCK, which would be shared
+// with the child.
+func blockingFD(f *os.File) (int, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var nerr error
+	err = raw.Control(func(v uintptr) {
+		fd = int(v)
+		nerr = unix.SetNonblock(fd, false)
+	})
+	return fd, errors.Join(err, nerr)
+}
+
+func makeCgroup(dir string) (int, error) {
+	if err := unix.Mkdir(dir, 0o755); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+func cgroupRefused(err error) bool {
+	for _, e := range []error{unix.ENOSYS, unix.EBUSY, unix.EOPNOTSUPP, unix.EINVAL, unix.EBADF, unix.ENODEV} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func openPidfd(pid int) (int, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
+	if id.BootID != h.bootID {
+		return nil, &GoneError{Why: "the machine was restarted since"}
+	}
+	gone := &GoneError{Why: fmt.Sprintf("process %d has ended", id.PID), Exit: h.deceased.find(id)}
+	if id.PID <= 1 || id.PID == h.selfPID {
+		return nil, gone
+	}
+	fd, err := openPidfd(id.PID)
+	if err == unix.ESRCH || err == unix.EINVAL {
+		return nil, gone // EINVAL: the number is a thread's now
+	}
+	if err != nil {
+		return nil, fmt.Errorf("process %d: pidfd_open: %w", id.PID, err)
+	}
+	// The start time that /proc shows for the pid is that of the process behind
+	// the pidfd if the latter has still not died after it was read.
+	s, ok := readStat(id.PID)
+	if !ok || s.start != id.StartTime {
+		unix.Close(fd)
+		if ok {
+			gone.Why = fmt.Sprintf("process %d has ended; its pid belongs to another process now", id.PID)
+		}
+		return nil, gone
+	}
+	if pidfdDead(fd) {
+		defer unix.Close(fd)
+		gone.Exit = exitBehind(fd)
+		if gone.Exit == nil {
+			gone.Exit = h.deceased.find(id)
+		}
+		return nil, gone
+	}
+	p := &process{host: h, id: id, incarnation: incarnation, pidfd: fd, child: s.ppid == h.selfPID}
+	p.cgroup = h.cgroupFor(incarnation, id.PID)
+	p.fifos = fifosOfPID(id.PID)
+	h.register(p)
+	h.adopt(p)
+	return p, nil
+}
+
+// reapGrace is how long a dead process may wait for its parent until its exit
+// code counts as lost, in milliseconds. A parent that reaps at all needs
+// microseconds.
+const reapGrace = 250
+
+// exitBehind is how a dead process ended; nil if nobody can tell.
+func exitBehind(fd int) *Exit {
+	if exit, err := waitPidfd(fd); err == nil {
+		return &exit
+	}
+	pidfdReaped(fd, reapGrace)
+	if exit, ok := pidfdExit(fd); ok {
+		return &exit
+	}
+	return nil
+}
+
+// cgroupFor is the cgroup of an incarnation: the one that its process is in, if
+// that was made for it (by a manager that ran elsewhere in the tree, perhaps),
+// else the one that this manager would make.
+func (h *host) cgroupFor(incarnation string, pid int) string {
+	if h.cgroups == "" || !validIncarnation(incarnation) {
+		return ""
+	}
+	if rel := cgroupOf(strconv.Itoa(pid)); filepath.Base(rel) == incarnation {
+		if mount, root := cgroupMount(); mount != "" {
+			if r, err := filepath.Rel(root, rel); err == nil {
+				if dir := filepath.Join(mount, r); cgroupPopulated(dir) {
+					return dir
+				}
+			}
+		}
+	}
+	if dir := h.cgroupDir(incarnation); cgroupPopulated(dir) {
+		return dir
+	}
+	return ""
+}
+
+func (h *host) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	all := make([]*process, 0, len(h.procs))
+	for p := range h.procs {
+		all = append(all, p)
+	}
+	h.mu.Unlock()
+	for _, p := range all {
+		p.Release()
+	}
+	if h.cgroups != "" {
+		_ = unix.Rmdir(h.cgroups)
+	}
+	return nil
+}

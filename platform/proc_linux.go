@@ -1,0 +1,169 @@
+package platform
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// stat is what /proc/PID/stat says (proc_pid_stat(5)).
+type stat struct {
+	pid     int
+	state   byte // Z and X are dead
+	ppid    int
+	pgrp    int
+	session int
+	start   uint64 // clock ticks since boot
+}
+
+func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
+
+// readProc reads a whole file of /proc, of which fstat knows no size. buf is
+// used if it is large enough.
+func readProc(path string, buf []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readAll(fd, buf)
+}
+
+func readAll(fd int, buf []byte) ([]byte, error) {
+	buf = buf[:0]
+	for {
+		if cap(buf)-len(buf) < 512 {
+			grown := make([]byte, len(buf), 2*cap(buf)+4096)
+			copy(grown, buf)
+			buf = grown
+		}
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return buf, nil
+		}
+		buf = buf[:len(buf)+n]
+	}
+}
+
+// readStat tells ok = false if there is no such process.
+func readStat(pid int) (stat, bool) {
+	var buf [1024]byte
+	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
+	if err != nil {
+		return stat{}, false
+	}
+	return parseStat(b)
+}
+
+// parseStat starts after the last parenthesis: the name before it may hold
+// spaces and parentheses itself.
+func parseStat(b []byte) (stat, bool) {
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return stat{}, false
+	}
+	f := strings.Fields(string(b[end+1:]))
+	if len(f) < 20 || len(f[0]) != 1 {
+		return stat{}, false
+	}
+	s := stat{state: f[0][0]}
+	ok := true
+	number := func(v string) int {
+		n, err := strconv.Atoi(v)
+		ok = ok && err == nil
+		return n
+	}
+	s.pid = number(string(bytes.TrimSpace(b[:open])))
+	s.ppid, s.pgrp, s.session = number(f[1]), number(f[2]), number(f[3])
+	start, err := strconv.ParseUint(f[19], 10, 64)
+	s.start = start
+	return s, ok && err == nil
+}
+
+// readMark is the incarnation that a process carries in its environment.
+// readable is false if the kernel does not let us look, as with another user's.
+func readMark(pid int, buf []byte) (mark string, readable bool, scratch []byte) {
+	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+	if err != nil {
+		return "", false, buf
+	}
+	return markIn(b), true, b
+}
+
+var markPrefix = []byte(IncarnationVariable + "=")
+
+func markIn(environ []byte) string {
+	for len(environ) > 0 {
+		var kv []byte
+		kv, environ, _ = bytes.Cut(environ, []byte{0})
+		if v, ok := bytes.CutPrefix(kv, markPrefix); ok {
+			return string(v)
+		}
+	}
+	return ""
+}
+
+// pids are all processes that /proc shows.
+func pids() ([]int, error) {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]int, 0, len(names))
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out, nil
+}
+
+// parsePIDs reads numbers parted by spaces or line ends.
+func parsePIDs(b []byte) []int {
+	var out []int
+	for _, f := range bytes.Fields(b) {
+		if pid, err := strconv.Atoi(string(f)); err == nil && pid > 0 {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// cgroupOf is the cgroup v2 path of a process, "" if it has none.
+func cgroupOf(pid string) string {
+	b, err := readProc("/proc/"+pid+"/cgroup", nil)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			return path
+		}
+	}
+	return ""
+}
+
+// field is the number after a word at the start of a line, 0 if there is none.
+func field(b []byte, word string) int {
+	for line := range bytes.Lines(b) {
+		if v, ok := bytes.CutPrefix(line, []byte(word)); ok {
+			n, _ := strconv.Atoi(string(bytes.TrimSpace(v)))
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,447 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cyber-boost/syspulse/spec"
+)
+
+// process is one tree on Linux. Its first process is watched through a pidfd.
+// Without pidfds (before Linux 5.3) the reaper tells it of its end instead, and a
+// child's pid is safe to signal while nobody has reaped it: died does that under mu.
+type process struct {
+	host        *host
+	id          Identity
+	incarnation string
+	cgroup      string   // directory; "" without
+	fifos       []fileID // its outputs, if they are FIFOs with a name: evidence of who belongs to it
+	child       bool     // what it orphans comes to us
+	pidfd       int      // -1 without
+
+	mu       sync.Mutex
+	watch    *Watch
+	grace    *time.Timer // until a dead process that nobody reaps counts as lost
+	exited   bool
+	exit     Exit
+	empty    bool // once true, it stays so
+	released bool
+	onExit   func(Exit)
+	onEmpty  func()
+	settling bool // somebody delivers
+	again    bool // and shall look once more
+	left     leftovers
+}
+
+func (p *process) Identity() Identity  { return p.id }
+func (p *process) Incarnation() string { return p.incarnation }
+
+// watchExit registers the pidfd. Should the poller refuse, the reaper still
+// tells of the end of a child.
+func (p *process) watchExit() {
+	w, err := p.host.poller.Add(p.pidfd, Readable, func(Events) { p.died() })
+	if err != nil {
+		p.host.wakeReaper()
+		return
+	}
+	p.mu.Lock()
+	p.watch = w
+	if p.exited || p.released { // between Add and here
+		p.watch = nil
+		w.Remove()
+	}
+	p.mu.Unlock()
+}
+
+// died is called when the first process may have died, and when it may have been
+// reaped after that.
+func (p *process) died() {
+	p.mu.Lock()
+	if p.exited || p.released {
+		p.mu.Unlock()
+		return
+	}
+	exit, dead := p.reapLocked()
+	if !dead {
+		p.mu.Unlock()
+		return
+	}
+	p.exited, p.exit = true, exit
+	if p.watch != nil {
+		p.watch.Remove()
+		p.watch = nil
+	}
+	if p.grace != nil {
+		p.grace.Stop()
+	}
+	p.mu.Unlock()
+	p.host.unregister(p)
+	p.settle()
+}
+
+// reapLocked learns how the first process ended, and reaps it if it is ours.
+func (p *process) reapLocked() (exit Exit, dead bool) {
+	if p.pidfd < 0 {
+		var ws unix.WaitStatus
+		got, err := unix.Wait4(p.id.PID, &ws, unix.WNOHANG, nil)
+		if err == nil && got == p.id.PID {
+			return exitOf(ws), true
+		}
+		return Exit{}, err == unix.ECHILD
+	}
+	exit, err := waitPidfd(p.pidfd)
+	switch {
+	case err == nil:
+		return exit, true
+	case err != unix.ECHILD || !pidfdDead(p.pidfd):
+		p.rearm(Readable)
+		return Exit{}, false
+	}
+	// Not our child: the kernel tells once its parent has reaped it.
+	if exit, ok := pidfdExit(p.pidfd); ok {
+		return exit, true
+	}
+	if pidfdReaped(p.pidfd, 0) {
+		exit, _ := pidfdExit(p.pidfd) // it may have been reaped just now
+		return exit, true
+	}
+	if p.grace == nil {
+		p.grace = time.AfterFunc(reapGrace*time.Millisecond, p.giveUpExit)
+	}
+	p.rearm(0) // for Hangup
+	return Exit{}, false
+}
+
+func (p *process) rearm(ev Events) {
+	if p.watch != nil {
+		_ = p.watch.Rearm(ev)
+	}
+}
+
+// giveUpExit ends the wait for a parent that does not reap: a zombie counts as
+// dead, its code as unknown.
+func (p *process) giveUpExit() {
+	p.mu.Lock()
+	if p.exited || p.released {
+		p.mu.Unlock()
+		return
+	}
+	p.exited = true
+	p.exit, _ = pidfdExit(p.pidfd)
+	if p.watch != nil {
+		p.watch.Remove()
+		p.watch = nil
+	}
+	p.mu.Unlock()
+	p.host.unregister(p)
+	p.settle()
+}
+
+func (p *process) OnExit(f func(Exit)) {
+	p.mu.Lock()
+	p.onExit = f
+	now := p.exited
+	p.mu.Unlock()
+	if now {
+		go p.settle()
+	}
+}
+
+func (p *process) OnEmpty(f func()) {
+	p.mu.Lock()
+	p.onEmpty = f
+	now := p.exited
+	p.mu.Unlock()
+	if now {
+		go p.settle()
+	}
+}
+
+// settle calls the functions that are due: OnExit's, then OnEmpty's. One
+// goroutine at a time does it; others leave it a note.
+func (p *process) settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settling {
+		p.again = true
+		return
+	}
+	p.settling = true
+	for {
+		p.again = false
+		switch {
+		case p.released || !p.exited:
+		case p.onExit != nil:
+			f, exit := p.onExit, p.exit
+			p.onExit = nil
+			p.mu.Unlock()
+			f(exit)
+			p.mu.Lock()
+			continue
+		case p.onEmpty != nil && !p.left.waiting:
+			p.mu.Unlock()
+			empty := p.quicklyEmpty()
+			p.mu.Lock()
+			if !empty && !p.empty {
+				// Looking closer takes longer than the poller should be kept.
+				p.left.waiting = true
+				go p.awaitEmpty()
+				break
+			}
+			if f := p.onEmpty; f != nil && !p.released {
+				p.onEmpty = nil
+				p.mu.Unlock()
+				f()
+				p.mu.Lock()
+			}
+			continue
+		}
+		if !p.again {
+			p.settling = false
+			return
+		}
+	}
+}
+
+// isExited says whether the first process has been seen dead.
+func (p *process) isExited() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exited
+}
+
+func (p *process) Signal(sig string, mode spec.KillMode) error {
+	n, err := ParseSignal(sig)
+	if err != nil {
+		return err
+	}
+	switch mode {
+	case spec.KillMain:
+		return p.signalMain(n)
+	case spec.KillAll:
+		return p.signalAll(n)
+	case spec.KillGroup, "":
+		return p.signalGroup(n)
+	}
+	return fmt.Errorf("unknown kill mode %q", mode)
+}
+
+func (p *process) signalMain(sig unix.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exited || p.released {
+		return ErrDead
+	}
+	if p.pidfd < 0 {
+		return dead(unix.Kill(p.id.PID, sig)) // our child, not reaped
+	}
+	return dead(unix.PidfdSendSignal(p.pidfd, sig, nil, 0))
+}
+
+// signalGroup signals the group that the first process leads, also after that
+// one has died. The kernel finds the group by the pidfd (Linux 6.9), so that a
+// reused number is never meant.
+func (p *process) signalGroup(sig unix.Signal) error {
+	p.mu.Lock()
+	if p.released {
+		p.mu.Unlock()
+		return ErrDead
+	}
+	if p.pidfd >= 0 {
+		err := unix.PidfdSendSignal(p.pidfd, sig, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+		if err != unix.EINVAL {
+			p.mu.Unlock()
+			return dead(err)
+		}
+	}
+	if p.child && !p.exited {
+		// Not reaped, so the number is still its own.
+		err := unix.Kill(-p.id.PID, sig)
+		p.mu.Unlock()
+		return dead(err)
+	}
+	p.mu.Unlock()
+	n, err := 0, error(nil)
+	for _, m := range p.members() {
+		if m.pgrp == p.id.PID {
+			k, e := signalMember(m, sig)
+			n, err = n+k, errors.Join(err, e)
+		}
+	}
+	if n == 0 && err == nil {
+		return ErrDead
+	}
+	return err
+}
+
+func dead(err error) error {
+	if err == unix.ESRCH {
+		return ErrDead
+	}
+	return err
+}
+
+// signalAll signals everything once. What is forked meanwhile is looked for
+// until a look finds nothing new.
+func (p *process) signalAll(sig unix.Signal) error {
+	n, err := p.sweep(func(s stat) (int, error) { return signalMember(s, sig) })
+	if n == 0 && err == nil {
+		return ErrDead
+	}
+	return err
+}
+
+func (p *process) Kill() error {
+	p.mu.Lock()
+	if p.released || p.empty {
+		p.mu.Unlock()
+		return nil
+	}
+	// The first process and its group go first, in one call each: from then on
+	// nothing in the group can fork.
+	if p.pidfd >= 0 {
+		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+	} else if !p.exited {
+		_ = unix.Kill(p.id.PID, unix.SIGKILL)
+	}
+	p.mu.Unlock()
+	if p.cgroup != "" && !p.host.selfIn(p.cgroup) {
+		_ = cgroupKill(p.cgroup) // before Linux 5.14 the sweep does it alone
+	}
+	_, err := p.sweep(func(s stat) (int, error) { return signalMember(s, unix.SIGKILL) })
+	return err
+}
+
+// sweeps bounds the passes of one sweep. What has SIGKILL pending cannot fork, so
+// two or three passes are the rule; only a fork bomb that outruns the sweep gets here.
+const sweeps = 200
+
+// sweep calls f once for each member until a pass meets no new one, and returns
+// the sum of what f returned.
+func (p *process) sweep(f func(stat) (int, error)) (int, error) {
+	return sweep(p.members, f)
+}
+
+func sweep(members func() []stat, f func(stat) (int, error)) (int, error) {
+	type key struct {
+		pid   int
+		start uint64
+	}
+	seen := make(map[key]bool)
+	n, err := 0, error(nil)
+	for range sweeps {
+		fresh := false
+		for _, m := range members() {
+			k := key{m.pid, m.start}
+			if seen[k] {
+				continue
+			}
+			seen[k], fresh = true, true
+			did, e := f(m)
+			n += did
+			if e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+		if !fresh {
+			return n, err
+		}
+	}
+	return n, errors.Join(err, errors.New("new processes appear faster than they can be signalled"))
+}
+
+// signalMember signals exactly the process that s describes. It returns 0 if
+// that one is gone.
+func signalMember(s stat, sig unix.Signal) (int, error) {
+	fd, err := openPidfd(s.pid)
+	if err == unix.ENOSYS {
+		if now, ok := readStat(s.pid); !ok || now.start != s.start {
+			return 0, nil
+		}
+		err = unix.Kill(s.pid, sig)
+	} else if err == nil {
+		defer unix.Close(fd)
+		// The pidfd is of s if the process at that pid has the start time of s
+		// now: had s died before the open, its successor would be seen.
+		if now, ok := readStat(s.pid); !ok || now.start != s.start {
+			return 0, nil
+		}
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+	switch err {
+	case nil:
+		return 1, nil
+	case unix.ESRCH, unix.EINVAL:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("process %d: %s: %w", s.pid, SignalName(sig), err)
+}
+
+func (p *process) Empty() bool {
+	p.mu.Lock()
+	if !p.exited || p.empty || p.released {
+		defer p.mu.Unlock()
+		return p.exited && (p.empty || p.released)
+	}
+	p.mu.Unlock()
+	return p.quicklyEmpty() || p.foundEmpty(len(p.members()) == 0)
+}
+
+func (p *process) foundEmpty(empty bool) bool {
+	if empty {
+		p.mu.Lock()
+		p.empty = true
+		p.mu.Unlock()
+	}
+	return empty
+}
+
+// quicklyEmpty answers the common case in microseconds: true is sure, false is
+// perhaps.
+func (p *process) quicklyEmpty() bool {
+	switch {
+	case p.cgroup != "":
+		return p.foundEmpty(!cgroupPopulated(p.cgroup))
+	case p.child && p.host.orphans >= 0:
+		// Its children, and theirs, have come to us by now, or there are none.
+		return p.foundEmpty(len(p.host.orphanPIDs()) == 0)
+	}
+	return false
+}
+
+func (p *process) Release() {
+	p.mu.Lock()
+	if p.released {
+		p.mu.Unlock()
+		return
+	}
+	p.released = true
+	if p.watch != nil {
+		p.watch.Remove()
+		p.watch = nil
+	}
+	if p.grace != nil {
+		p.grace.Stop()
+	}
+	if p.pidfd >= 0 {
+		unix.Close(p.pidfd)
+		p.pidfd = -1
+	}
+	p.onExit, p.onEmpty = nil, nil
+	p.left.stopLocked()
+	p.mu.Unlock()
+	p.host.cgroupEvents.unwatch(p)
+	p.host.unregister(p)
+	p.host.wakeReaper() // from now on it is an orphan like any other
+	p.host.mu.Lock()
+	delete(p.host.procs, p)
+	p.host.mu.Unlock()
+	if p.cgroup != "" {
+		removeCgroup(p.cgroup)
+	}
+}

@@ -1,0 +1,333 @@
+package platform
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Who belongs to a tree, when no cgroup says so: the first process, its session,
+// who carries its incarnation mark, who has its FIFO for an output, and whatever
+// descends from one of these. A process that forks, calls setsid and forks again
+// keeps the mark; one that wiped its environment (servers that set their title
+// write over it) keeps its output.
+//
+// What this manager started and somebody orphaned is a child of its main thread,
+// since the manager is a subreaper and forks on other threads. So the living
+// members are all found below the first process and these orphans, without a look
+// at the rest of the machine. Processes that are adopted from another parent lose
+// their orphans to that one: for them the whole of /proc is read.
+
+// proc is a process as a pass over the process table saw it.
+type proc struct {
+	stat
+	mark  string
+	files [2]fileID // descriptors 1 and 2, of those without a mark
+}
+
+// fileID names a file with a name; zero is none.
+type fileID struct{ dev, ino uint64 }
+
+// namedFIFO identifies the FIFO at a path, or behind /proc/PID/fd/N.
+func namedFIFO(path string) fileID {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return fileID{}
+	}
+	// Pipes without a name are FIFOs too, but shared by accident with anybody.
+	if link, err := os.Readlink(path); err == nil && !strings.HasPrefix(link, "/") {
+		return fileID{}
+	}
+	return fileID{st.Dev, st.Ino}
+}
+
+func fifosOf(files ...*os.File) []fileID {
+	var out []fileID
+	for _, f := range files {
+		if f == nil {
+			continue
+		}
+		if raw, err := f.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if id := namedFIFO("/proc/self/fd/" + strconv.Itoa(int(fd))); id != (fileID{}) {
+					out = append(out, id)
+				}
+			})
+		}
+	}
+	return out
+}
+
+func outputsOf(pid int) (files [2]fileID) {
+	fd := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	return [2]fileID{namedFIFO(fd + "1"), namedFIFO(fd + "2")}
+}
+
+func fifosOfPID(pid int) []fileID {
+	var out []fileID
+	for _, id := range outputsOf(pid) {
+		if id != (fileID{}) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// members are the living processes of the tree; never this one itself.
+func (p *process) members() []stat {
+	var procs []proc
+	if p.child && p.host.orphans >= 0 {
+		procs = p.host.belowUs(p.id)
+	} else {
+		procs = p.host.scans.snapshot()
+	}
+	reused := false
+	if other := p.host.find(p.id.PID); other != nil && other != p {
+		reused = true
+	}
+	for _, s := range procs {
+		if s.pid == p.id.PID && s.start != p.id.StartTime {
+			reused = true
+		}
+	}
+	var inCgroup map[int]bool
+	if p.cgroup != "" {
+		pids := cgroupPIDs(p.cgroup)
+		inCgroup = make(map[int]bool, len(pids))
+		known := make(map[int]bool, len(procs))
+		for _, s := range procs {
+			known[s.pid] = true
+		}
+		for _, pid := range pids {
+			inCgroup[pid] = true
+			if s, ok := readStat(pid); ok && !known[pid] {
+				procs = append(procs, proc{stat: s})
+			}
+		}
+	}
+	alive := !p.isExited()
+	seed := func(s *proc) bool {
+		switch {
+		case s.pid == p.id.PID:
+			return s.start == p.id.StartTime
+		case inCgroup[s.pid], s.mark == p.incarnation && s.mark != "":
+			return true
+		case s.session == p.id.PID && !reused && s.start >= p.id.StartTime:
+			// The number is the session's own as long as its leader lives, and
+			// below us nobody else's session has it.
+			return alive || p.child
+		}
+		for _, f := range p.fifos {
+			if s.files[0] == f || s.files[1] == f {
+				return true
+			}
+		}
+		return false
+	}
+	return closure(procs, seed, p.host.selfPID)
+}
+
+// closure is what seed chooses and all that descends from it, without the dead,
+// and without self and what is below it.
+func closure(procs []proc, seed func(*proc) bool, self int) []stat {
+	const unknown, no, yes = 0, 1, 2
+	at := make(map[int]int, len(procs))
+	for i := range procs {
+		at[procs[i].pid] = i
+	}
+	verdict := make([]byte, len(procs))
+	var judge func(i, depth int) byte
+	judge = func(i, depth int) byte {
+		if verdict[i] != unknown {
+			return verdict[i]
+		}
+		v := byte(no)
+		switch s := &procs[i]; {
+		case s.pid == self:
+		case seed(s):
+			v = yes
+		case depth < len(procs): // a pass that saw a pid twice in motion could hold a circle
+			if parent, ok := at[s.ppid]; ok && s.ppid != s.pid {
+				v = judge(parent, depth+1)
+			}
+		}
+		verdict[i] = v
+		return v
+	}
+	var out []stat
+	for i := range procs {
+		if !procs[i].dead() && judge(i, 0) == yes {
+			out = append(out, procs[i].stat)
+		}
+	}
+	return out
+}
+
+// orphanPIDs are the children of the main thread that nobody manages: what
+// daemons left behind, dead or alive.
+func (e *engine) orphanPIDs() []int {
+	var buf [4096]byte
+	n, err := unix.Pread(e.orphans, buf[:], 0)
+	if err != nil || n == 0 {
+		return nil
+	}
+	b := buf[:n]
+	if n == len(buf) {
+		if b, err = readProc(e.orphansPath(), nil); err != nil {
+			return nil
+		}
+	}
+	all := parsePIDs(b)
+	out := all[:0]
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, pid := range all {
+		if e.managed[pid] == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// belowUs are the first process, the orphans and all that descends from them.
+func (e *engine) belowUs(first Identity) []proc {
+	var out []proc
+	var buf []byte
+	seen := make(map[int]bool)
+	var walk func(pid int)
+	walk = func(pid int) {
+		if seen[pid] {
+			return
+		}
+		seen[pid] = true
+		s, ok := readStat(pid)
+		if !ok {
+			return
+		}
+		q := proc{stat: s}
+		if !s.dead() {
+			q.mark, _, buf = readMark(pid, buf)
+			if q.mark == "" {
+				q.files = outputsOf(pid)
+			}
+		}
+		out = append(out, q)
+		for _, c := range childrenOf(pid) {
+			walk(c)
+		}
+	}
+	if s, ok := readStat(first.PID); ok && s.start == first.StartTime {
+		walk(first.PID)
+	}
+	for _, pid := range e.orphanPIDs() {
+		walk(pid)
+	}
+	return out
+}
+
+// childrenOf lists the children of all threads of a process. The kernel may skip
+// one when another dies meanwhile; sweeps look again.
+func childrenOf(pid int) []int {
+	dir := "/proc/" + strconv.Itoa(pid) + "/task"
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	threads, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, t := range threads {
+		if b, err := readProc(dir+"/"+t+"/children", nil); err == nil {
+			out = append(out, parsePIDs(b)...)
+		}
+	}
+	return out
+}
+
+// scanner reads the process table. Who asks while a pass is under way gets the
+// next one, together with all who asked: a snapshot is never older than the
+// question, and a thousand questions cost two passes.
+type scanner struct {
+	mu      sync.Mutex
+	running bool
+	next    *pass
+}
+
+type pass struct {
+	done  chan struct{}
+	procs []proc
+}
+
+func (sc *scanner) snapshot() []proc {
+	sc.mu.Lock()
+	if sc.next == nil {
+		sc.next = &pass{done: make(chan struct{})}
+	}
+	mine := sc.next
+	if !sc.running {
+		sc.running = true
+		go sc.run()
+	}
+	sc.mu.Unlock()
+	<-mine.done
+	return append([]proc(nil), mine.procs...)
+}
+
+func (sc *scanner) run() {
+	for {
+		sc.mu.Lock()
+		p := sc.next
+		sc.next = nil
+		if p == nil {
+			sc.running = false
+			sc.mu.Unlock()
+			return
+		}
+		sc.mu.Unlock()
+		p.procs = scan()
+		close(p.done)
+	}
+}
+
+// scan reads every process of the machine but the kernel's own.
+func scan() []proc {
+	all, err := pids()
+	if err != nil {
+		return nil
+	}
+	const kthreadd = 2
+	out := make([]proc, 0, len(all))
+	var buf []byte
+	for _, pid := range all {
+		s, ok := readStat(pid)
+		if !ok || pid == kthreadd || s.ppid == kthreadd {
+			continue
+		}
+		q := proc{stat: s}
+		if !s.dead() {
+			q.mark, _, buf = readMark(pid, buf)
+			if q.mark == "" {
+				q.files = outputsOf(pid)
+			}
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// selfIn says whether this process is in a cgroup itself: a manager that one of
+// its daemons restarted must not kill itself with it.
+func (h *host) selfIn(dir string) bool {
+	for _, pid := range cgroupPIDs(dir) {
+		if pid == h.selfPID {
+			return true
+		}
+	}
+	return false
+}
