@@ -113,11 +113,23 @@ func decode(b []byte, v any) error {
 	case errors.As(err, &typ):
 		what := "it"
 		if typ.Field != "" {
-			what = typ.Field
+			what = fieldPath(typ.Field)
 		}
 		return fmt.Errorf("%s: %s must be %s, not %s", position(b, typ.Offset), what, kind(typ), article(typ.Value))
 	}
 	return fmt.Errorf("%s: %s", position(b, d.InputOffset()), strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// fieldPath is a key's path without the Go types that are embedded on the way
+// to it: those are the parts that no key of ours begins with.
+func fieldPath(path string) string {
+	var keys []string
+	for part := range strings.SplitSeq(path, ".") {
+		if part != "" && (part[0] < 'A' || part[0] > 'Z') && !strings.HasPrefix(part, "wire") {
+			keys = append(keys, part)
+		}
+	}
+	return strings.Join(keys, ".")
 }
 
 // kind says in JSON's words what a Go type takes.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
 )
 
 // table is every operation. A test holds it against openapi.yaml.
@@ -35,7 +36,7 @@ func (s *Server) table() []route {
 		}},
 		{"GET", "/v1/daemons/{name}", func(w http.ResponseWriter, r *http.Request) error {
 			q := queryOf(r)
-			gq := api.GetQuery{Name: r.PathValue("name"), At: q.time("at"), Env: q.bool("env")}
+			gq := api.GetQuery{Name: spec.CanonicalName(r.PathValue("name")), At: q.time("at"), Env: q.bool("env")}
 			if err := q.done(); err != nil {
 				return err
 			}
@@ -46,11 +47,12 @@ func (s *Server) table() []route {
 		{"POST", "/v1/start", post(s, checkAction, m.Start)},
 		{"POST", "/v1/stop", post(s, checkAction, m.Stop)},
 		{"POST", "/v1/restart", post(s, checkAction, m.Restart)},
-		{"POST", "/v1/remove", post(s, func(r *api.RemoveRequest) error { return checkSelector(r.Selector) }, m.Remove)},
+		{"POST", "/v1/remove", post(s, checkRemove, m.Remove)},
 		{"POST", "/v1/signal", post(s, checkSignal, m.Signal)},
 		{"GET", "/v1/events", func(w http.ResponseWriter, r *http.Request) error {
 			q := queryOf(r)
 			eq := api.EventQuery{Names: q.list("name"), Limit: q.int("limit", 50), Since: q.time("since"), Follow: q.bool("follow")}
+			canonical(eq.Names)
 			if err := q.done(); err != nil {
 				return err
 			}
@@ -65,7 +67,7 @@ func (s *Server) table() []route {
 			if err := q.done(); err != nil {
 				return err
 			}
-			if err := checkSelector(lq.Selector); err != nil {
+			if err := checkSelector(&lq.Selector); err != nil {
 				return err
 			}
 			id := func(api.LogLine) string { return "" }
@@ -78,9 +80,7 @@ func (s *Server) table() []route {
 			st.Daemons, st.Groups = notNil(st.Daemons), notNil(st.Groups)
 			return answer(s, w)(st, err)
 		}},
-		{"POST", "/v1/state", post(s, checkState, func(ctx context.Context, st api.State) ([]api.Result, error) {
-			return m.Import(ctx, st)
-		})},
+		{"POST", "/v1/state", post(s, checkState, m.Import)},
 		{"POST", "/v1/shutdown", func(w http.ResponseWriter, r *http.Request) error {
 			var req api.ShutdownRequest
 			if err := body(w, r, &req, true); err != nil {
@@ -96,13 +96,14 @@ func (s *Server) table() []route {
 }
 
 // post decodes a request, checks it, and answers with what do makes of it.
-func post[Req, Item any](s *Server, check func(*Req) error, do func(context.Context, Req) ([]Item, error)) func(http.ResponseWriter, *http.Request) error {
+func post[Wire, Req, Item any](s *Server, check func(*Wire) (Req, error), do func(context.Context, Req) ([]Item, error)) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		var req Req
-		if err := body(w, r, &req, false); err != nil {
+		var wire Wire
+		if err := body(w, r, &wire, false); err != nil {
 			return err
 		}
-		if err := check(&req); err != nil {
+		req, err := check(&wire)
+		if err != nil {
 			return err
 		}
 		items, err := do(r.Context(), req)
@@ -126,44 +127,6 @@ func notNil[T any](list []T) []T {
 		return []T{}
 	}
 	return list
-}
-
-func checkSelector(s api.Selector) error {
-	if s.IsZero() {
-		return api.Invalid("which daemons? Give names, tags, groups or all")
-	}
-	return nil
-}
-
-func checkAction(r *api.ActionRequest) error {
-	if r.Timeout != nil && !(*r.Timeout >= 0) {
-		return api.Invalid(fmt.Sprintf("timeout_secs must be 0 or more, not %v", *r.Timeout))
-	}
-	return checkSelector(r.Selector)
-}
-
-func checkSignal(r *api.SignalRequest) error {
-	if r.Signal == "" {
-		return api.Invalid("which signal? Give a name such as SIGHUP, or a number")
-	}
-	return checkSelector(r.Selector)
-}
-
-func checkAdd(r *api.AddRequest) error     { return checkRegistrations(r.Daemons) }
-func checkApply(r *api.ApplyRequest) error { return checkRegistrations(r.Daemons) }
-
-func checkState(st *api.State) error {
-	switch {
-	case st.Version == 0:
-		return api.Invalid("version is missing; this is not what `syspulse state export` writes")
-	case st.Version > api.StateVersion:
-		return api.Invalid(fmt.Sprintf("version %d was written by a newer syspulse; this one reads up to %d", st.Version, api.StateVersion))
-	}
-	regs := make([]api.Registration, len(st.Daemons))
-	for i, d := range st.Daemons {
-		regs[i] = d.Registration
-	}
-	return checkRegistrations(regs)
 }
 
 // query reads the parameters of a request, and remembers what is wrong.
@@ -247,7 +210,10 @@ func (q *query) streams(key string) []api.Stream {
 }
 
 func (q *query) selector() api.Selector {
-	return api.Selector{Names: q.list("name"), Tags: q.list("tag"), Groups: q.list("group"), All: q.bool("all")}
+	s := api.Selector{Names: q.list("name"), Tags: q.list("tag"), Groups: q.list("group"), All: q.bool("all")}
+	canonical(s.Names)
+	canonical(s.Groups)
+	return s
 }
 
 // done is the error of all that was wrong, unknown parameters too.

@@ -1,0 +1,466 @@
+// Package apitest holds an [api.Manager] without processes, for tests of
+// what talks to one.
+package apitest
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Fake keeps daemons in memory. Its starts succeed at once unless Hook says
+// otherwise.
+type Fake struct {
+	// Hook is called at the beginning of every operation that names daemons,
+	// once per daemon. An error is the daemon's result.
+	Hook func(op, name string) error
+	// Block, if set, is waited for (or the context) by Stop and Start.
+	Block chan struct{}
+	// PanicOn panics in the operation of that name.
+	PanicOn string
+
+	mu       sync.Mutex
+	daemons  map[string]*entry
+	events   []api.Event
+	lines    []api.LogLine
+	changed  chan struct{} // closed and replaced whenever events or lines grow
+	ended    chan struct{} // closed by Shutdown
+	shutdown []api.ShutdownRequest
+	streams  int
+}
+
+type entry struct {
+	reg api.Registration
+	rec supervision.Record
+}
+
+// New is a manager without daemons.
+func New() *Fake {
+	return &Fake{daemons: map[string]*entry{}, changed: make(chan struct{}), ended: make(chan struct{})}
+}
+
+var _ api.Manager = (*Fake)(nil)
+
+func (f *Fake) grow() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *Fake) record(name string, kind supervision.Kind, detail string) {
+	e := supervision.Event{Seq: uint64(len(f.events) + 1), Time: time.Now(), Daemon: name, Kind: kind, Detail: detail}
+	if d := f.daemons[name]; d != nil {
+		e.Record = new(d.rec)
+	}
+	f.events = append(f.events, api.NewEvent(e))
+	f.grow()
+}
+
+// Print makes a daemon write a line.
+func (f *Fake) Print(name string, stream api.Stream, line string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lines = append(f.lines, api.LogLine{Daemon: name, Stream: stream, Line: line})
+	f.grow()
+}
+
+// Exit ends a daemon for good, as its policy never would restart it.
+func (f *Fake) Exit(name string, code int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.daemons[name]
+	d.rec.State, d.rec.Wanted = supervision.Stopped, supervision.WantStopped
+	if code != 0 {
+		d.rec.State, d.rec.Reason = supervision.Failed, fmt.Sprintf("exited with code %d", code)
+	}
+	d.rec.Exited, d.rec.LastExit = true, supervision.Exit{Known: true, Code: code}
+	d.rec.Process = supervision.Identity{}
+	f.record(name, supervision.EventExited, fmt.Sprintf("exit code %d", code))
+	if code != 0 {
+		f.record(name, supervision.EventFailed, "")
+	} else {
+		f.record(name, supervision.EventStopped, "")
+	}
+}
+
+// Set changes a daemon's record.
+func (f *Fake) Set(name string, change func(*supervision.Record)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(&f.daemons[name].rec)
+}
+
+// State is where a daemon stands.
+func (f *Fake) State(name string) supervision.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := f.daemons[name]; d != nil {
+		return d.rec.State
+	}
+	return ""
+}
+
+// Streams is how many streams are open.
+func (f *Fake) Streams() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.streams
+}
+
+// Ended is closed once Shutdown was called.
+func (f *Fake) Ended() <-chan struct{} { return f.ended }
+
+// Shutdowns are the requests that Shutdown got.
+func (f *Fake) Shutdowns() []api.ShutdownRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.shutdown)
+}
+
+func (f *Fake) enter(op string) {
+	if f.PanicOn == op {
+		panic("the test wants " + op + " to panic")
+	}
+}
+
+func (f *Fake) hook(op, name string) error {
+	if f.Hook == nil {
+		return nil
+	}
+	return f.Hook(op, name)
+}
+
+// Ping implements api.Manager.
+func (f *Fake) Ping(context.Context) (api.Ping, error) {
+	f.enter("ping")
+	return api.Ping{PID: 4711, Version: "v0.0.0-test", StartedAt: time.Unix(1700000000, 0).UTC()}, nil
+}
+
+func (f *Fake) pick(s api.Selector) (names, unknown []string) {
+	for name, d := range f.daemons {
+		if s.All || slices.Contains(s.Names, name) || slices.ContainsFunc(s.Tags, func(t string) bool { return slices.Contains(d.reg.Spec.Tags, t) }) ||
+			slices.Contains(s.Groups, d.reg.Spec.Group) && d.reg.Spec.Group != "" {
+			names = append(names, name)
+		}
+	}
+	for _, name := range s.Names {
+		if f.daemons[name] == nil {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(names)
+	return names, unknown
+}
+
+func (f *Fake) row(d *entry) api.Daemon {
+	row := api.NewDaemon(&supervision.Registration{Spec: d.reg.Spec, Source: d.reg.Source}, &d.rec)
+	row.StdoutLog, row.StderrLog = "/data/logs/"+row.Name+"/stdout.log", "/data/logs/"+row.Name+"/stderr.log"
+	if d.rec.State == supervision.Running {
+		row.UptimeSecs = new(time.Since(d.rec.StartedAt).Seconds())
+	}
+	return row
+}
+
+// Status implements api.Manager.
+func (f *Fake) Status(_ context.Context, q api.StatusQuery) ([]api.Daemon, error) {
+	f.enter("status")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if q.IsZero() {
+		q.All = true
+	}
+	names, unknown := f.pick(q.Selector)
+	if len(unknown) > 0 {
+		return nil, api.NotFound(unknown[0])
+	}
+	var out []api.Daemon
+	for _, name := range names {
+		out = append(out, f.row(f.daemons[name]))
+	}
+	return out, nil
+}
+
+// Get implements api.Manager.
+func (f *Fake) Get(_ context.Context, q api.GetQuery) (api.Details, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.daemons[q.Name]
+	if d == nil {
+		return api.Details{}, api.NotFound(q.Name)
+	}
+	out := api.Details{Daemon: f.row(d), Command: d.reg.Spec.Command, DependsOn: []string{}, EnvKeys: []string{}}
+	for k := range d.reg.Spec.Env {
+		out.EnvKeys = append(out.EnvKeys, k)
+	}
+	slices.Sort(out.EnvKeys)
+	if q.Env {
+		out.Env = d.reg.Spec.Env
+	}
+	return out, nil
+}
+
+// Add implements api.Manager.
+func (f *Fake) Add(_ context.Context, req api.AddRequest) ([]api.Result, error) {
+	f.enter("add")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, reg := range req.Daemons {
+		if d := f.daemons[reg.Spec.Name]; d != nil && !reflect.DeepEqual(d.reg.Spec, reg.Spec) {
+			return nil, api.Conflict(reg.Spec.Name, "%q is registered already, and differs in command; `syspulse apply` changes it. Nothing was registered", reg.Spec.Name)
+		}
+	}
+	var out []api.Result
+	for _, reg := range req.Daemons {
+		out = append(out, api.Done(reg.Spec.Name, supervision.Stopped, f.register(reg)))
+	}
+	return out, nil
+}
+
+func (f *Fake) register(reg api.Registration) bool {
+	if f.daemons[reg.Spec.Name] != nil {
+		return false
+	}
+	f.daemons[reg.Spec.Name] = &entry{reg: reg, rec: supervision.Record{
+		State: supervision.Stopped, Wanted: supervision.WantStopped, Health: supervision.HealthNotConfigured,
+	}}
+	f.record(reg.Spec.Name, supervision.EventRegistered, "")
+	return true
+}
+
+// Apply implements api.Manager.
+func (f *Fake) Apply(_ context.Context, req api.ApplyRequest) ([]api.Change, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []api.Change
+	for _, reg := range req.Daemons {
+		c := api.Change{Name: reg.Spec.Name, Change: api.ChangeUnchanged, Keys: []string{}, Warnings: []string{}}
+		switch d := f.daemons[reg.Spec.Name]; {
+		case d == nil:
+			c.Change = api.ChangeAdded
+			f.register(reg)
+		case !reflect.DeepEqual(d.reg.Spec, reg.Spec):
+			c.Change, c.Restart = api.ChangeChanged, d.rec.State == supervision.Running
+			d.reg = reg
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// each runs an operation on the selected daemons.
+func (f *Fake) each(ctx context.Context, op string, s api.Selector, do func(name string, d *entry) api.Result) ([]api.Result, error) {
+	f.enter(op)
+	if f.Block != nil {
+		select {
+		case <-f.Block:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	names, unknown := f.pick(s)
+	var out []api.Result
+	for _, name := range names {
+		d := f.daemons[name]
+		if err := f.hook(op, name); err != nil {
+			out = append(out, api.Failed(name, d.rec.State, err))
+			continue
+		}
+		out = append(out, do(name, d))
+	}
+	for _, name := range unknown {
+		out = append(out, api.Failed(name, "", api.NotFound(name)))
+	}
+	return out, nil
+}
+
+func (f *Fake) start(name string, d *entry) api.Result {
+	if d.rec.State == supervision.Running {
+		return api.Done(name, d.rec.State, false)
+	}
+	d.rec.State, d.rec.Wanted, d.rec.StartedAt, d.rec.Ready = supervision.Running, supervision.WantRunning, time.Now(), true
+	d.rec.Process.PID = 1000 + len(f.events)
+	f.record(name, supervision.EventStarted, "")
+	return api.Done(name, d.rec.State, true)
+}
+
+func (f *Fake) stop(name string, d *entry) api.Result {
+	if d.rec.State == supervision.Stopped {
+		return api.Done(name, d.rec.State, false)
+	}
+	d.rec.State, d.rec.Wanted, d.rec.StoppedAt, d.rec.Ready = supervision.Stopped, supervision.WantStopped, time.Now(), false
+	d.rec.Process = supervision.Identity{}
+	d.rec.Exited, d.rec.LastExit = true, supervision.Exit{Known: true, Signal: "SIGTERM"}
+	f.record(name, supervision.EventStopped, "")
+	return api.Done(name, d.rec.State, true)
+}
+
+// Start implements api.Manager.
+func (f *Fake) Start(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+	return f.each(ctx, "start", req.Selector, f.start)
+}
+
+// Stop implements api.Manager.
+func (f *Fake) Stop(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+	return f.each(ctx, "stop", req.Selector, f.stop)
+}
+
+// Restart implements api.Manager.
+func (f *Fake) Restart(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+	return f.each(ctx, "restart", req.Selector, func(name string, d *entry) api.Result {
+		f.stop(name, d)
+		return f.start(name, d)
+	})
+}
+
+// Signal implements api.Manager.
+func (f *Fake) Signal(ctx context.Context, req api.SignalRequest) ([]api.Result, error) {
+	return f.each(ctx, "signal", req.Selector, func(name string, d *entry) api.Result {
+		if d.rec.State != supervision.Running {
+			return api.Failed(name, d.rec.State, api.Conflict(name, "%s is not running", name))
+		}
+		return api.Done(name, d.rec.State, true)
+	})
+}
+
+// Remove implements api.Manager.
+func (f *Fake) Remove(ctx context.Context, req api.RemoveRequest) ([]api.Result, error) {
+	return f.each(ctx, "remove", req.Selector, func(name string, d *entry) api.Result {
+		if d.rec.State == supervision.Running && !req.Force {
+			return api.Failed(name, d.rec.State, api.Conflict(name, "%s is running; stop it first, or remove it with --force", name))
+		}
+		delete(f.daemons, name)
+		f.record(name, supervision.EventRemoved, "")
+		return api.Result{Name: name, OK: true, Changed: true}
+	})
+}
+
+// follow yields what snapshot has from position n on, and then what comes.
+func follow[T any](ctx context.Context, f *Fake, n int, goOn bool, all func() []T, keep func(T) bool) iter.Seq2[T, error] {
+	f.streams++
+	var once sync.Once
+	closed := func() {
+		once.Do(func() {
+			f.mu.Lock()
+			f.streams--
+			f.mu.Unlock()
+		})
+	}
+	context.AfterFunc(ctx, closed)
+	return func(yield func(T, error) bool) {
+		defer closed()
+		for {
+			f.mu.Lock()
+			items, changed := all()[n:], f.changed
+			n += len(items)
+			f.mu.Unlock()
+			for _, it := range items {
+				if keep(it) && !yield(it, nil) {
+					return
+				}
+			}
+			if !goOn {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				var zero T
+				yield(zero, ctx.Err())
+				return
+			}
+		}
+	}
+}
+
+// last is the position from which n kept items remain.
+func last[T any](items []T, n int, keep func(T) bool) int {
+	if n < 0 {
+		return 0
+	}
+	i := len(items)
+	for ; i > 0 && n > 0; i-- {
+		if keep(items[i-1]) {
+			n--
+		}
+	}
+	return i
+}
+
+// Events implements api.Manager.
+func (f *Fake) Events(ctx context.Context, q api.EventQuery) (iter.Seq2[api.Event, error], error) {
+	f.enter("events")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keep := func(e api.Event) bool {
+		return q.Names == nil || e.Daemon != nil && slices.Contains(q.Names, *e.Daemon)
+	}
+	for _, name := range q.Names {
+		if f.daemons[name] == nil {
+			return nil, api.NotFound(name)
+		}
+	}
+	return follow(ctx, f, last(f.events, q.Limit, keep), q.Follow, func() []api.Event { return f.events }, keep), nil
+}
+
+// Logs implements api.Manager.
+func (f *Fake) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLine, error], error) {
+	f.enter("logs")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	names, unknown := f.pick(q.Selector)
+	if len(unknown) > 0 {
+		return nil, api.NotFound(unknown[0])
+	}
+	keep := func(l api.LogLine) bool {
+		return slices.Contains(names, l.Daemon) && (q.Streams == nil || slices.Contains(q.Streams, l.Stream))
+	}
+	return follow(ctx, f, last(f.lines, q.Lines, keep), q.Follow, func() []api.LogLine { return f.lines }, keep), nil
+}
+
+// Export implements api.Manager.
+func (f *Fake) Export(context.Context) (api.State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := api.State{Version: api.StateVersion}
+	for _, d := range f.daemons {
+		st.Daemons = append(st.Daemons, api.ExportedState{Registration: d.reg, Wanted: d.rec.Wanted})
+	}
+	slices.SortFunc(st.Daemons, func(a, b api.ExportedState) int { return strings.Compare(a.Spec.Name, b.Spec.Name) })
+	return st, nil
+}
+
+// Import implements api.Manager.
+func (f *Fake) Import(ctx context.Context, st api.State) ([]api.Result, error) {
+	var req api.AddRequest
+	for _, d := range st.Daemons {
+		req.Daemons = append(req.Daemons, d.Registration)
+	}
+	return f.Add(ctx, req)
+}
+
+// Shutdown implements api.Manager.
+func (f *Fake) Shutdown(ctx context.Context, req api.ShutdownRequest) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shutdown = append(f.shutdown, req)
+	select {
+	case <-f.ended:
+	default:
+		close(f.ended)
+	}
+	if !req.KeepDaemons {
+		for name, d := range f.daemons {
+			f.stop(name, d)
+		}
+	}
+	return nil
+}
