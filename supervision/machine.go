@@ -395,7 +395,7 @@ func (m *Machine) remove() {
 }
 
 func (in Forked) apply(m *Machine) {
-	if in.Incarnation != m.Rec.Incarnation || m.Rec.Process != (Identity{}) {
+	if in.Incarnation != m.Rec.Incarnation || m.Rec.Process != (Identity{}) || m.Rec.Leftovers {
 		return
 	}
 	switch m.Rec.State {

@@ -1,0 +1,343 @@
+package actors
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/platform"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Messages to a daemon actor.
+type (
+	// command is an input from a user. Reply is called once, from any
+	// goroutine, and must not block.
+	command struct {
+		Input supervision.Input
+		Until until
+		Purge bool // remove: the logs too
+		Reply func(outcome)
+	}
+	// recoverDaemon begins to look after a daemon that was there before.
+	recoverDaemon struct{ supervision.Recover }
+	// timerFired is the daemon's alarm.
+	timerFired struct{ Gen uint64 }
+	// userSignal is any signal, to the main process.
+	userSignal struct {
+		Signal string
+		Reply  func(outcome)
+	}
+)
+
+func (m command) fail(err error)    { m.Reply(outcome{err: err}) }
+func (m userSignal) fail(err error) { m.Reply(outcome{err: err}) }
+
+// outcome is the reply to a command.
+type outcome struct {
+	state   supervision.State
+	changed bool // false: it was already so
+	err     error
+}
+
+// daemon is the actor of one daemon. It runs the state machine, commits its
+// events and performs its effects in order. What can fail is its children; it
+// answers whatever they do.
+type daemon struct {
+	*tree
+	name  string
+	again bool // it replaces an actor that failed
+
+	ctx        actor.Context
+	process    *actor.PID
+	logger     *actor.PID
+	supervisor actor.Supervisor // of the children; known from their first failure on
+	suspended  bool             // the process actor has failed, and waits to be restarted
+
+	loaded bool
+	early  []any // what came before the state was there
+
+	machine supervision.Machine
+	queue   []step // sent to the journal and not yet committed, oldest first
+	waiters []*waiter
+	alarm   alarm
+
+	purge    bool
+	removed  bool
+	farewell []*waiter // of a removal: told when all is gone
+}
+
+// step is what waits for one commit.
+type step struct {
+	batch   uint64
+	events  []supervision.Event
+	then    []func()
+	effects []supervision.Effect
+}
+
+// HandleFailure implements [actor.SupervisorStrategy]; protoactor asks the
+// actor itself for the strategy of its children.
+func (d *daemon) HandleFailure(system *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, rs *actor.RestartStatistics, reason, message any) {
+	d.supervisor = supervisor
+	strategy := supervision.OneForOne{
+		Ended: func(_ *actor.PID, reason supervision.Incarnate) { d.ended(reason.(ended)) },
+		Fault: func(child *actor.PID, reason any, delay time.Duration) {
+			logFault(d.log, child, reason, "restart in "+delay.String())
+		},
+		After: d.alarms.after,
+	}
+	strategy.HandleFailure(system, supervisor, child, rs, reason, message)
+}
+
+func (d *daemon) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		d.start(ctx)
+	case *actor.Restarting:
+		d.alarms.clear(&d.alarm)
+		d.dismiss(api.NewError(api.CodeInternal, "internal error; the manager's log has the details"))
+	case *actor.Stopping:
+		d.alarms.clear(&d.alarm)
+		d.dismiss(api.ShuttingDown())
+	case *actor.Stopped:
+		d.stopped()
+	case *actor.Terminated:
+	case recalled:
+		d.recalled(msg)
+	default:
+		if !d.loaded {
+			d.early = append(d.early, msg)
+			return
+		}
+		d.handle(msg)
+	}
+}
+
+func (d *daemon) start(ctx actor.Context) {
+	d.ctx = ctx
+	d.logger = d.spawn(ctx, "log", func() actor.Actor {
+		return &logger{name: d.name, output: d.output, log: d.log}
+	})
+	c := &cell{name: d.name, host: d.host, log: d.log}
+	d.process = d.spawn(ctx, "process", func() actor.Actor { return &process{c} })
+	ctx.Send(d.journal, recall{d.name, ctx.Self()})
+}
+
+// recalled takes over the state as the journal has it.
+func (d *daemon) recalled(msg recalled) {
+	if d.loaded {
+		return
+	}
+	if !msg.Known { // its actor failed in the middle of a removal
+		d.ctx.Stop(d.ctx.Self())
+		return
+	}
+	d.loaded = true
+	d.machine = supervision.Machine{Name: d.name, Reg: msg.Entry.reg, Rec: msg.Entry.rec}
+	if d.again {
+		d.apply(supervision.Recover{}, nil)
+	}
+	early := d.early
+	d.early = nil
+	for _, m := range early {
+		d.handle(m)
+	}
+}
+
+func (d *daemon) handle(msg any) {
+	switch msg := msg.(type) {
+	case command:
+		d.command(msg)
+	case userSignal:
+		d.signal(msg)
+	case recoverDaemon:
+		d.apply(msg.Recover, nil)
+	case observed:
+		d.apply(msg.Input, nil)
+	case timerFired:
+		d.apply(supervision.TimerFired{Gen: msg.Gen}, nil)
+	case appended:
+		d.appended(msg)
+	}
+}
+
+// ended is the failure of the process actor: an incarnation is over.
+func (d *daemon) ended(e ended) {
+	d.suspended = true
+	if e.Forked != nil {
+		d.apply(*e.Forked, nil) // a failure overtakes the messages sent before it
+	}
+	d.apply(e.Input, nil)
+}
+
+func (d *daemon) command(msg command) {
+	before := d.machine.Rec.State
+	d.apply(msg.Input, func(out supervision.Outcome, rec *supervision.Record) {
+		if out.Err != nil {
+			msg.Reply(outcome{state: before, err: out.Err})
+			return
+		}
+		d.purge = d.purge || msg.Purge
+		w := newWaiter(msg.Until, rec, out.Note == "", msg.Reply)
+		switch {
+		case d.removed:
+			d.farewell = append(d.farewell, w)
+		case !w.settle("", rec):
+			d.waiters = append(d.waiters, w)
+		}
+	})
+}
+
+func (d *daemon) signal(msg userSignal) {
+	rec := d.machine.Rec
+	if rec.Process.PID == 0 {
+		msg.Reply(outcome{state: rec.State, err: api.Conflict(d.name, "%s is %s: there is no process to signal", d.name, rec.State)})
+		return
+	}
+	d.ctx.Send(d.process, sendSignal{
+		Incarnation: rec.Incarnation, Signal: msg.Signal, Mode: "main",
+		Reply: func(err error) { msg.Reply(outcome{state: rec.State, changed: true, err: err}) },
+	})
+}
+
+// apply makes one step of the machine. then is called with its outcome once
+// that is committed, and before its effects.
+func (d *daemon) apply(in supervision.Input, then func(supervision.Outcome, *supervision.Record)) {
+	out := d.machine.Step(in, supervision.Env{
+		Now: time.Now(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: newIncarnation,
+	})
+	s := step{events: out.Events, effects: out.Effects}
+	if then != nil {
+		rec := d.machine.Rec
+		s.then = []func(){func() { then(out, &rec) }}
+	}
+	switch {
+	case len(out.Events) > 0:
+		s.batch = d.nextBatch()
+		d.queue = append(d.queue, s)
+		d.ctx.Send(d.journal, appendEvents{Events: out.Events, From: d.ctx.Self(), Batch: s.batch})
+	case len(d.queue) > 0:
+		last := &d.queue[len(d.queue)-1]
+		last.then = append(last.then, s.then...)
+		last.effects = append(last.effects, s.effects...)
+	default:
+		d.finish(s)
+	}
+}
+
+// appended goes on after a commit.
+func (d *daemon) appended(msg appended) {
+	if len(d.queue) == 0 || d.queue[0].batch != msg.Batch {
+		return // asked for by an actor that this one replaces
+	}
+	s := d.queue[0]
+	d.queue = d.queue[1:]
+	if len(d.queue) == 0 {
+		d.queue = nil
+	}
+	d.finish(s)
+}
+
+func (d *daemon) finish(s step) {
+	for i := range s.events {
+		d.tell(s.events[i].Kind, s.events[i].Record)
+	}
+	for _, f := range s.then {
+		f()
+	}
+	for _, e := range s.effects {
+		d.perform(e)
+	}
+}
+
+// tell lets the waiters look at an event and its record.
+func (d *daemon) tell(k supervision.Kind, rec *supervision.Record) {
+	if k == supervision.EventRemoved {
+		d.removed = true
+		d.farewell, d.waiters = d.waiters, nil
+		return
+	}
+	waiting := d.waiters[:0]
+	for _, w := range d.waiters {
+		if !w.settle(k, rec) {
+			waiting = append(waiting, w)
+		}
+	}
+	clear(d.waiters[len(waiting):])
+	d.waiters = waiting
+}
+
+func (d *daemon) dismiss(err error) {
+	if d.removed {
+		return
+	}
+	for _, w := range d.waiters {
+		w.reply(outcome{state: d.machine.Rec.State, err: err})
+	}
+	d.waiters = nil
+}
+
+// stopped is the actor's end; its children have ended before.
+func (d *daemon) stopped() {
+	if !d.removed {
+		return
+	}
+	err := d.output.Remove(d.name, d.purge)
+	for _, w := range d.farewell {
+		w.reply(outcome{changed: true, err: err})
+	}
+}
+
+func (d *daemon) perform(e supervision.Effect) {
+	switch e := e.(type) {
+	case supervision.Fork:
+		d.wake()
+		reg := d.machine.Reg.Spec
+		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, Then: func(c Capture, a *platform.Account, err error) any {
+			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Err: err}
+		}})
+	case supervision.Attach:
+		d.wake()
+		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, Then: func(c Capture, _ *platform.Account, err error) any {
+			if err != nil {
+				d.log.Error("the output of a running daemon can't be captured", "daemon", d.name, "error", err)
+			}
+			return attach{Incarnation: e.Incarnation, Process: e.Process, Capture: c}
+		}})
+	case supervision.Sweep:
+		d.wake()
+		d.ctx.Send(d.process, sweep{e.Incarnation})
+	case supervision.Signal:
+		d.ctx.Send(d.process, sendSignal{Incarnation: e.Incarnation, Signal: e.Signal, Mode: e.Mode})
+	case supervision.Kill:
+		d.ctx.Send(d.process, killTree{e.Incarnation})
+	case supervision.Arm:
+		system, self := d.ctx.ActorSystem(), d.ctx.Self()
+		d.alarms.set(&d.alarm, e.After, func() { system.Root.Send(self, timerFired{e.Gen}) })
+	case supervision.Disarm:
+		d.alarms.clear(&d.alarm)
+	case supervision.Retire:
+		d.ctx.Send(d.logger, idle{})
+	case supervision.Gone:
+		d.ctx.Stop(d.ctx.Self())
+	}
+}
+
+// wake restarts the process actor after the end of an incarnation.
+func (d *daemon) wake() {
+	if d.suspended {
+		d.suspended = false
+		d.supervisor.RestartChildren(d.process)
+	}
+}
+
+// newIncarnation makes an id that no other incarnation on any machine has.
+func newIncarnation() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}

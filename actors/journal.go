@@ -1,0 +1,214 @@
+package actors
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Store is what the journal writes to; persist.Store is the real one.
+type Store interface {
+	// Append commits events in one piece, so that they survive the manager's
+	// death but not a power cut, and numbers them.
+	Append([]supervision.Event) error
+	// Sync makes everything appended before survive a power cut as well.
+	Sync() error
+}
+
+// Messages to the journal.
+type (
+	// appendEvents asks for a commit; once it is done, the sender gets an
+	// appended with the same Batch.
+	appendEvents struct {
+		Events []supervision.Event
+		From   *actor.PID
+		Batch  uint64
+	}
+	// appended is the answer.
+	appended struct{ Batch uint64 }
+	// syncState asks for a sync of all that was sent before it.
+	syncState struct{ answer[struct{}] }
+	// recall asks for the last state of a daemon, all that was sent before
+	// it included.
+	recall struct {
+		Name string
+		From *actor.PID
+	}
+	// recalled is the answer. Known is false if there is no such daemon.
+	recalled struct {
+		Known bool
+		Entry entry
+	}
+	// flush ends a batch: the journal sends it to itself behind the messages
+	// that wait already.
+	flush struct{}
+)
+
+// entry is what is known of a daemon.
+type entry struct {
+	reg supervision.Registration
+	rec supervision.Record
+}
+
+// ledger is what outlives a fault of the journal actor: the store, what was
+// accepted but not yet committed, and the state that results from it all.
+type ledger struct {
+	store   Store
+	log     *slog.Logger
+	changed *pulse // rings after each commit
+
+	mu      sync.Mutex
+	current map[string]entry
+	pending []appendEvents
+	broken  error // the last commit failed with it
+}
+
+// snapshot is the state of all daemons.
+func (l *ledger) snapshot() map[string]entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make(map[string]entry, len(l.current))
+	for name, e := range l.current {
+		out[name] = e
+	}
+	return out
+}
+
+// accept notes events that are to be committed.
+func (l *ledger) accept(msg appendEvents) (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ev := range msg.Events {
+		if ev.Daemon == "" {
+			continue
+		}
+		if ev.Kind == supervision.EventRemoved {
+			delete(l.current, ev.Daemon)
+			continue
+		}
+		e := l.current[ev.Daemon]
+		if ev.Spec != nil {
+			e.reg = *ev.Spec
+		}
+		if ev.Record != nil {
+			e.rec = *ev.Record
+		}
+		l.current[ev.Daemon] = e
+	}
+	l.pending = append(l.pending, msg)
+	return len(l.pending) == 1
+}
+
+// commit writes what is pending and returns it, numbered.
+func (l *ledger) commit() (batch []appendEvents, events []supervision.Event) {
+	l.mu.Lock()
+	batch = l.pending
+	l.mu.Unlock()
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	for _, b := range batch {
+		events = append(events, b.Events...)
+	}
+	err := l.store.Append(events)
+	l.mu.Lock()
+	l.pending = l.pending[len(batch):]
+	if len(l.pending) == 0 {
+		l.pending = nil
+	}
+	was := l.broken
+	l.broken = err
+	l.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		// Daemons must not wait for a disk: it goes on in memory.
+		l.log.Error("the journal can't be written; changes are kept in memory only", "error", err)
+	case err == nil && was != nil:
+		l.log.Info("the journal can be written again")
+	}
+	return batch, events
+}
+
+// trouble says why changes aren't durable; empty if they are.
+func (l *ledger) trouble() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil {
+		return "the journal can't be written: " + l.broken.Error()
+	}
+	return ""
+}
+
+// journal is the only writer of the state. Appends that arrive together are
+// committed together.
+type journal struct {
+	*ledger
+	subscriber *actor.PID // gets every commit before those who asked for it
+}
+
+// committed tells the root of a commit.
+type committed struct{ Events []supervision.Event }
+
+func (j *journal) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		j.flush(ctx) // what a fault interrupted
+	case appendEvents:
+		if j.accept(msg) {
+			ctx.Send(ctx.Self(), flush{})
+		}
+	case flush:
+		j.flush(ctx)
+	case syncState:
+		j.flush(ctx)
+		msg.give(struct{}{}, j.store.Sync())
+	case recall:
+		j.flush(ctx)
+		j.mu.Lock()
+		e, ok := j.current[msg.Name]
+		j.mu.Unlock()
+		ctx.Send(msg.From, recalled{ok, e})
+	}
+}
+
+func (j *journal) flush(ctx actor.Context) {
+	batch, events := j.commit()
+	if len(batch) == 0 {
+		return
+	}
+	ctx.Send(j.subscriber, committed{events})
+	for _, b := range batch {
+		if b.From != nil {
+			ctx.Send(b.From, appended{b.Batch})
+		}
+	}
+	j.changed.ring()
+}
+
+// pulse wakes whoever waits for a change. Safe for concurrent use.
+type pulse struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// wait returns a channel that is closed at the next ring.
+func (p *pulse) wait() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ch == nil {
+		p.ch = make(chan struct{})
+	}
+	return p.ch
+}
+
+func (p *pulse) ring() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ch != nil {
+		close(p.ch)
+		p.ch = nil
+	}
+}

@@ -1,0 +1,496 @@
+package actors
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Requests to the root actor.
+type (
+	// selectDaemons asks for what is known of some daemons.
+	selectDaemons struct {
+		api.Selector
+		answer[selection]
+	}
+	// dispatch sends a message of Make's to each selected daemon. The replies
+	// come through the selection's channel.
+	dispatch struct {
+		api.Selector
+		Make func(reply func(outcome)) any
+		answer[selection]
+	}
+	// register adds daemons, all or none.
+	register struct {
+		Daemons []supervision.Registration
+		Running []string // those that are to be started (autostart comes on top)
+		answer[[]api.Result]
+	}
+	// reconcile adds and changes daemons, all or none.
+	reconcile struct {
+		Daemons []supervision.Registration
+		DryRun  bool
+		answer[[]api.Change]
+	}
+	// endManager ends all daemons, or leaves them, and answers when that is
+	// done and in the journal.
+	endManager struct {
+		Keep, Force bool
+		answer[struct{}]
+	}
+	// notice puts something that the manager found into the journal.
+	notice struct{ Detail string }
+)
+
+// selection is the answer to a selector.
+type selection struct {
+	daemons []selected
+	unknown []string // names that are not registered
+	replies chan reply
+}
+
+type selected struct {
+	name string
+	entry
+}
+
+type reply struct {
+	name string
+	outcome
+}
+
+// manager is the root actor. Every command arrives here. It keeps the
+// projection that status is answered from, and never asks a daemon for it.
+type manager struct {
+	*tree
+	again bool // it replaces a root that failed
+
+	ctx      actor.Context
+	daemons  map[string]*managed
+	keys     map[string]string        // spec.NameKey → name
+	pending  map[uint64]pendingCommit // appends of its own
+	dying    map[string][]func()      // removed, its actor not yet gone: what waits for that
+	closing  []answer[struct{}]       // shutdowns that wait
+	stopping bool
+}
+
+type managed struct {
+	entry
+	pid   *actor.PID // nil until the registration is committed
+	early []any      // messages from before that
+}
+
+type pendingCommit struct {
+	then func()
+	fail func(error)
+}
+
+func (m *manager) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		m.start(ctx)
+	case *actor.Restarting:
+		err := api.NewError(api.CodeInternal, "internal error; the manager's log has the details")
+		for _, p := range m.pending {
+			p.fail(err)
+		}
+		for _, a := range m.closing {
+			a.fail(err)
+		}
+	case *actor.Terminated:
+		m.terminated(msg.Who)
+	case committed:
+		m.project(msg.Events)
+	case appended:
+		if p, ok := m.pending[msg.Batch]; ok {
+			delete(m.pending, msg.Batch)
+			p.then()
+		}
+	case selectDaemons:
+		msg.give(m.pick(msg.Selector), nil)
+	case dispatch:
+		m.dispatch(msg)
+	case register:
+		m.register(msg)
+	case reconcile:
+		m.reconcile(msg)
+	case notice:
+		m.append([]supervision.Event{{Time: time.Now(), Kind: supervision.EventManagerNotice, Detail: msg.Detail}}, nil, nil)
+	case endManager:
+		m.end(msg)
+	case allGone:
+		m.append([]supervision.Event{{Time: time.Now(), Kind: supervision.EventManagerStop, Detail: "shutdown"}}, func() {
+			for _, a := range m.closing {
+				a.give(struct{}{}, nil)
+			}
+			m.closing = nil
+		}, func(error) {})
+	}
+}
+
+// HandleFailure implements [actor.SupervisorStrategy].
+func (m *manager) HandleFailure(system *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, rs *actor.RestartStatistics, reason, message any) {
+	strategy := supervision.OneForOne{
+		Fault: func(child *actor.PID, reason any, delay time.Duration) {
+			logFault(m.log, child, reason, "restart in "+delay.String())
+		},
+		After: m.alarms.after,
+	}
+	strategy.HandleFailure(system, supervisor, child, rs, reason, message)
+}
+
+func (m *manager) start(ctx actor.Context) {
+	m.ctx = ctx
+	m.daemons = make(map[string]*managed)
+	m.keys = make(map[string]string)
+	m.pending = make(map[uint64]pendingCommit)
+	m.dying = make(map[string][]func())
+	j := &journal{ledger: m.ledger, subscriber: ctx.Self()}
+	m.spawn(ctx, "journal", func() actor.Actor { return j })
+
+	if !m.again {
+		detail := fmt.Sprintf("version %s, pid %d", m.version, os.Getpid())
+		events := []supervision.Event{{Time: time.Now(), Kind: supervision.EventManagerStart, Detail: detail}}
+		for _, n := range m.found.Notices {
+			events = append(events, supervision.Event{Time: time.Now(), Kind: supervision.EventManagerNotice, Detail: n})
+		}
+		m.append(events, nil, nil)
+	}
+	for name, e := range m.ledger.snapshot() {
+		m.adopt(name, e)
+	}
+	if m.again {
+		return // each daemon recovers by itself
+	}
+	for _, d := range m.daemons {
+		ctx.Send(d.pid, recoverDaemon{m.found.Recover})
+	}
+}
+
+// adopt makes the actor of a registered daemon.
+func (m *manager) adopt(name string, e entry) {
+	again := m.again
+	pid := m.spawn(m.ctx, "daemon/"+name, func() actor.Actor {
+		d := &daemon{tree: m.tree, name: name, again: again}
+		again = true // whatever is made later replaces one that failed
+		return d
+	})
+	var early []any
+	if d := m.daemons[name]; d != nil {
+		early = d.early
+	}
+	m.daemons[name] = &managed{entry: e, pid: pid}
+	m.keys[spec.NameKey(name)] = name
+	for _, msg := range early {
+		m.ctx.Send(pid, msg)
+	}
+}
+
+// project applies commits to the projection.
+func (m *manager) project(events []supervision.Event) {
+	for i := range events {
+		ev := &events[i]
+		d := m.daemons[ev.Daemon]
+		if d == nil {
+			continue
+		}
+		if ev.Kind == supervision.EventRemoved {
+			delete(m.daemons, ev.Daemon)
+			delete(m.keys, spec.NameKey(ev.Daemon))
+			m.dying[ev.Daemon] = nil
+			continue
+		}
+		if ev.Spec != nil {
+			d.reg = *ev.Spec
+		}
+		if ev.Record != nil {
+			d.rec = *ev.Record
+		}
+	}
+}
+
+// append commits events; then is called once they are.
+func (m *manager) append(events []supervision.Event, then func(), fail func(error)) {
+	batch := m.nextBatch()
+	if then != nil {
+		m.pending[batch] = pendingCommit{then, fail}
+	}
+	m.ctx.Send(m.journal, appendEvents{Events: events, From: m.ctx.Self(), Batch: batch})
+}
+
+// terminated goes on with a name whose actor is gone.
+func (m *manager) terminated(who *actor.PID) {
+	name := strings.TrimPrefix(who.Id, m.ctx.Self().Id+"/daemon/")
+	waiting := m.dying[name]
+	delete(m.dying, name)
+	for _, f := range waiting {
+		f()
+	}
+}
+
+// pick resolves a selector. A zero one is everything.
+func (m *manager) pick(s api.Selector) selection {
+	var out selection
+	seen := make(map[string]bool)
+	add := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			out.daemons = append(out.daemons, selected{name, m.daemons[name].entry})
+		}
+	}
+	for _, asked := range s.Names {
+		name := spec.CanonicalName(asked)
+		if m.daemons[name] == nil {
+			out.unknown = append(out.unknown, asked)
+			continue
+		}
+		add(name)
+	}
+	if s.IsZero() || s.All || len(s.Tags) > 0 || len(s.Groups) > 0 {
+		var names []string
+		for name, d := range m.daemons {
+			if s.IsZero() || s.All || slices.ContainsFunc(s.Tags, func(t string) bool {
+				return slices.Contains(d.reg.Spec.Tags, t)
+			}) || d.reg.Spec.Group != "" && slices.Contains(s.Groups, d.reg.Spec.Group) {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			add(name)
+		}
+	}
+	return out
+}
+
+func (m *manager) dispatch(msg dispatch) {
+	if m.stopping {
+		msg.fail(api.ShuttingDown())
+		return
+	}
+	sel := m.pick(msg.Selector)
+	m.send(&sel, msg.Make)
+	msg.give(sel, nil)
+}
+
+// send gives each daemon of sel a message, whose reply goes to sel.replies.
+func (m *manager) send(sel *selection, message func(reply func(outcome)) any) {
+	replies := make(chan reply, len(sel.daemons))
+	sel.replies = replies
+	for _, d := range sel.daemons {
+		m.tell(m.daemons[d.name], message(func(o outcome) { replies <- reply{d.name, o} }))
+	}
+}
+
+func (m *manager) tell(d *managed, msg any) {
+	if d.pid == nil {
+		d.early = append(d.early, msg)
+		return
+	}
+	m.ctx.Send(d.pid, msg)
+}
+
+// clash finds the registered daemon that a new name can't stand beside:
+// itself, or one that differs only by case.
+func (m *manager) clash(name string) (other *managed, err error) {
+	known, ok := m.keys[spec.NameKey(name)]
+	switch {
+	case !ok:
+		return nil, nil
+	case known != name:
+		return nil, api.Conflict(name, "the name %q differs only by case from %q, which is registered; choose another", name, known)
+	}
+	return m.daemons[known], nil
+}
+
+func (m *manager) register(msg register) {
+	if m.stopping {
+		msg.fail(api.ShuttingDown())
+		return
+	}
+	var results []api.Result
+	var fresh []supervision.Registration
+	var conflicts []string
+	for _, r := range msg.Daemons {
+		name := r.Spec.Name
+		d, err := m.clash(name)
+		switch {
+		case err != nil:
+			conflicts = append(conflicts, err.Error())
+		case d == nil:
+			fresh = append(fresh, r)
+			results = append(results, api.Done(name, supervision.Stopped, true))
+		case d.reg.Spec.Equal(r.Spec):
+			results = append(results, api.Done(name, d.rec.State, false))
+		default:
+			conflicts = append(conflicts, fmt.Sprintf(
+				"%s is registered already and differs in %s; `syspulse remove %s` first, or apply the changed file",
+				name, strings.Join(spec.Diff(d.reg.Spec, r.Spec), ", "), name))
+		}
+	}
+	if len(conflicts) > 0 {
+		e := api.NewError(api.CodeConflict, "nothing was registered: %s", strings.Join(conflicts, "; "))
+		e.Problems = conflicts
+		msg.fail(e)
+		return
+	}
+	m.add(fresh, func(name string) bool { return slices.Contains(msg.Running, name) },
+		func() { msg.give(results, nil) }, msg.fail)
+}
+
+// add registers new daemons in one commit and starts those that are to be
+// running.
+func (m *manager) add(fresh []supervision.Registration, running func(string) bool, then func(), fail func(error)) {
+	if len(fresh) == 0 {
+		then()
+		return
+	}
+	events := make([]supervision.Event, len(fresh))
+	for i := range fresh {
+		rec := supervision.Record{State: supervision.Stopped, Wanted: supervision.WantStopped, Health: supervision.HealthNotConfigured}
+		if fresh[i].Spec.HealthCheck != nil {
+			rec.Health = supervision.HealthUnknown
+		}
+		name := fresh[i].Spec.Name
+		// The name is taken from here on, so that nobody else takes it.
+		m.daemons[name] = &managed{entry: entry{fresh[i], rec}}
+		m.keys[spec.NameKey(name)] = name
+		events[i] = supervision.Event{
+			Time: time.Now(), Daemon: name, Kind: supervision.EventRegistered, Detail: fresh[i].Source,
+			Record: &rec, Spec: &fresh[i],
+		}
+	}
+	m.append(events, func() {
+		for _, r := range fresh {
+			m.enliven(r, running(r.Spec.Name))
+		}
+		then()
+	}, fail)
+}
+
+// enliven makes the actor of a daemon that was just registered; after the
+// former one of that name is gone.
+func (m *manager) enliven(r supervision.Registration, running bool) {
+	name := r.Spec.Name
+	if _, ok := m.dying[name]; ok {
+		m.dying[name] = append(m.dying[name], func() { m.enliven(r, running) })
+		return
+	}
+	d := m.daemons[name]
+	if d == nil || d.pid != nil {
+		return
+	}
+	m.adopt(name, d.entry)
+	by := "wanted running"
+	if r.Spec.Autostart {
+		running, by = true, "autostart"
+	}
+	if running {
+		m.tell(m.daemons[name], command{Input: supervision.Start{By: by}, Reply: func(outcome) {}})
+	}
+}
+
+func (m *manager) reconcile(msg reconcile) {
+	if m.stopping {
+		msg.fail(api.ShuttingDown())
+		return
+	}
+	var changes []api.Change
+	var fresh, changed []supervision.Registration
+	for _, r := range msg.Daemons {
+		d, err := m.clash(r.Spec.Name)
+		if err != nil {
+			msg.fail(err)
+			return
+		}
+		c := api.Change{Name: r.Spec.Name, Change: api.ChangeUnchanged, Keys: []string{}, Warnings: []string{}}
+		switch {
+		case d == nil:
+			c.Change = api.ChangeAdded
+			fresh = append(fresh, r)
+		default:
+			if keys := spec.Diff(d.reg.Spec, r.Spec); len(keys) > 0 || d.reg.Source != r.Source {
+				changed = append(changed, r)
+				if len(keys) > 0 {
+					c.Change, c.Keys = api.ChangeChanged, keys
+					c.Restart = spec.NeedsRestart(keys) && isLive(d.rec.State)
+				}
+			}
+		}
+		changes = append(changes, c)
+	}
+	if msg.DryRun {
+		msg.give(changes, nil)
+		return
+	}
+	m.add(fresh, func(string) bool { return false }, func() {
+		left := len(changed)
+		if left == 0 {
+			msg.give(changes, nil)
+			return
+		}
+		done := make(chan struct{}, left)
+		for _, r := range changed {
+			d := m.daemons[r.Spec.Name]
+			restart := spec.NeedsRestart(spec.Diff(d.reg.Spec, r.Spec))
+			m.tell(d, command{
+				Input: supervision.Change{Reg: r, Restart: restart},
+				Reply: func(outcome) { done <- struct{}{} },
+			})
+		}
+		go func() {
+			for range left {
+				<-done
+			}
+			msg.give(changes, nil)
+		}()
+	}, msg.fail)
+}
+
+func isLive(s supervision.State) bool {
+	return s == supervision.Starting || s == supervision.Running || s == supervision.Stopping || s == supervision.Backoff
+}
+
+// end stops everything, in as many steps as there are shutdown requests: one
+// with Force hurries the ones before.
+func (m *manager) end(msg endManager) {
+	first := !m.stopping
+	m.stopping = true
+	if msg.Keep {
+		m.append([]supervision.Event{{
+			Time: time.Now(), Kind: supervision.EventManagerNotice, Detail: "the manager ends and keeps its daemons",
+		}}, func() { msg.give(struct{}{}, nil) }, msg.fail)
+		return
+	}
+	m.closing = append(m.closing, msg.answer)
+	if !first && !msg.Force {
+		return
+	}
+	sel := m.pick(api.Selector{})
+	m.send(&sel, func(reply func(outcome)) any {
+		return command{
+			Input: supervision.Stop{By: "shutdown", Shutdown: true, Force: msg.Force}, Until: untilGone, Reply: reply,
+		}
+	})
+	if !first {
+		return
+	}
+	system, self, n := m.ctx.ActorSystem(), m.ctx.Self(), len(sel.daemons)
+	go func() {
+		for range n {
+			<-sel.replies
+		}
+		system.Root.Send(self, allGone{})
+	}()
+}
+
+// allGone: a shutdown has ended every daemon.
+type allGone struct{}

@@ -1,0 +1,270 @@
+package actors
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/cyber-boost/syspulse/platform"
+	"github.com/cyber-boost/syspulse/spec"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Messages to a process actor. Each names the incarnation it is for and is
+// dropped when that isn't the actor's: a message sent to a suspended actor
+// reaches its next incarnation.
+type (
+	launch struct {
+		Incarnation string
+		Spec        *spec.Daemon
+		Account     *platform.Account
+		Capture     Capture
+		Err         error // no such user, or the output can't be captured
+	}
+	attach struct {
+		Incarnation string
+		Process     supervision.Identity // zero: find it by its mark
+		Capture     Capture
+	}
+	sendSignal struct {
+		Incarnation string
+		Signal      string
+		Mode        spec.KillMode
+		Reply       func(error) // may be nil
+	}
+	killTree struct{ Incarnation string }
+	sweep    struct{ Incarnation string }
+	mainDied struct {
+		Incarnation string
+		Exit        supervision.Exit
+		At          time.Time
+		Boot        time.Duration
+	}
+	treeEmptied struct{ Incarnation string }
+)
+
+// ended is the failure of a process actor: its incarnation is over.
+type ended struct {
+	Forked *supervision.Forked // what the daemon may not have been told yet
+	Input  supervision.Input
+}
+
+// EndOfIncarnation implements [supervision.Incarnate].
+func (ended) EndOfIncarnation() {}
+
+// observed tells the daemon of something short of the end.
+type observed struct{ Input supervision.Input }
+
+// process stands for one incarnation of a daemon's OS process, and fails when
+// that has ended. It never ends the OS process because it is itself stopped or
+// restarted: a new actor finds the handle in the cell and goes on.
+type process struct {
+	*cell
+}
+
+// cell is what outlives a fault of the process actor.
+type cell struct {
+	name string
+	host Host
+	log  *slog.Logger
+
+	incarnation string
+	handle      platform.Process
+	capture     Capture
+	forked      *supervision.Forked
+	died        *mainDied
+	told        bool // of died, with others of the tree left
+	starting    bool // between the request to start and the handle
+}
+
+func (p *process) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		p.resume(ctx)
+	case *actor.Stopping:
+		if p.handle != nil {
+			p.handle.Release()
+			p.handle = nil
+		}
+	case launch:
+		p.launch(ctx, msg)
+	case attach:
+		p.attach(ctx, msg)
+	case sendSignal:
+		p.signal(msg)
+	case killTree:
+		if p.current(msg.Incarnation) {
+			if err := p.handle.Kill(); err != nil {
+				p.log.Warn("could not kill all of a daemon", "daemon", p.name, "error", err)
+			}
+		}
+	case sweep:
+		p.reset(msg.Incarnation, nil)
+		p.clear(msg.Incarnation, supervision.Identity{})
+		panic(ended{Input: supervision.TreeEmpty{Incarnation: msg.Incarnation}})
+	case mainDied:
+		if p.current(msg.Incarnation) {
+			p.died = &msg
+			p.finish(ctx, p.handle.Empty())
+		}
+	case treeEmptied:
+		if p.current(msg.Incarnation) && p.died != nil {
+			p.finish(ctx, true)
+		}
+	}
+}
+
+// current reports whether a message for an incarnation is for the one at hand.
+func (p *process) current(incarnation string) bool {
+	return p.handle != nil && p.incarnation == incarnation
+}
+
+func (c *cell) reset(incarnation string, capture Capture) {
+	c.incarnation, c.capture = incarnation, capture
+	c.handle, c.forked, c.died, c.told, c.starting = nil, nil, nil, false, false
+}
+
+// resume goes on where an earlier actor of this cell failed.
+func (p *process) resume(ctx actor.Context) {
+	switch {
+	case p.starting:
+		// It is not known whether the fork happened.
+		p.attach(ctx, attach{Incarnation: p.incarnation, Capture: p.capture})
+	case p.handle != nil && p.died != nil:
+		p.finish(ctx, p.handle.Empty())
+	}
+}
+
+func (p *process) launch(ctx actor.Context, msg launch) {
+	p.reset(msg.Incarnation, msg.Capture)
+	p.starting = true
+	handle, err := p.start(msg)
+	p.starting = false
+	if err != nil {
+		panic(ended{Input: supervision.StartFailed{Incarnation: msg.Incarnation, Reason: err.Error()}})
+	}
+	p.handle = handle
+	p.forked = &supervision.Forked{
+		Incarnation: msg.Incarnation, Process: handle.Identity(), At: time.Now(), Boot: p.host.Uptime(),
+	}
+	ctx.Send(ctx.Parent(), observed{*p.forked})
+	p.watch(ctx)
+}
+
+func (p *process) start(msg launch) (platform.Process, error) {
+	if msg.Err != nil {
+		return nil, msg.Err
+	}
+	cmd, err := launchCommand(msg.Spec, msg.Incarnation, msg.Account)
+	if err != nil {
+		return nil, err
+	}
+	stdout, stderr, err := msg.Capture.Writers()
+	if err != nil {
+		return nil, err
+	}
+	defer stdout.Close()
+	defer stderr.Close()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return p.host.Start(cmd)
+}
+
+// attach takes over what an earlier manager, or an earlier actor, started.
+func (p *process) attach(ctx actor.Context, msg attach) {
+	p.reset(msg.Incarnation, msg.Capture)
+	var handle platform.Process
+	var err error
+	if msg.Process == (supervision.Identity{}) {
+		handle, err = p.host.Find(msg.Incarnation)
+	} else {
+		handle, err = p.host.Adopt(msg.Process, msg.Incarnation)
+	}
+	if err != nil {
+		p.lost(msg, err)
+	}
+	p.handle = handle
+	ctx.Send(ctx.Parent(), observed{supervision.Attached{
+		Incarnation: msg.Incarnation, Process: handle.Identity(), At: time.Now(), Boot: p.host.Uptime(),
+	}})
+	p.watch(ctx)
+}
+
+// lost ends an incarnation whose process isn't there.
+func (p *process) lost(msg attach, err error) {
+	var gone *platform.GoneError
+	if !errors.As(err, &gone) && !errors.Is(err, platform.ErrNotFound) {
+		p.log.Warn("could not look for a daemon's process", "daemon", p.name, "error", err)
+	}
+	if p.capture != nil {
+		p.capture.Drain()
+	}
+	// Whatever is left of its tree must not run beside the next incarnation.
+	p.clear(msg.Incarnation, msg.Process)
+	if msg.Process == (supervision.Identity{}) {
+		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
+	}
+	exit := supervision.Exited{Incarnation: msg.Incarnation, At: time.Now(), Boot: p.host.Uptime(), Empty: true}
+	if gone != nil && gone.Exit != nil {
+		exit.Exit = *gone.Exit
+	}
+	panic(ended{Input: exit})
+}
+
+// clear ends what is left of an incarnation whose main process is dead.
+func (p *process) clear(incarnation string, main supervision.Identity) {
+	if _, err := p.host.EndLeftovers(incarnation, main); err != nil {
+		p.log.Warn("could not end what a daemon left behind", "daemon", p.name, "error", err)
+	}
+}
+
+func (p *process) watch(ctx actor.Context) {
+	system, self, incarnation, host := ctx.ActorSystem(), ctx.Self(), p.incarnation, p.host
+	p.handle.OnExit(func(e supervision.Exit) {
+		system.Root.Send(self, mainDied{incarnation, e, time.Now(), host.Uptime()})
+	})
+}
+
+func (p *process) signal(msg sendSignal) {
+	err := platform.ErrDead
+	if p.current(msg.Incarnation) {
+		err = p.handle.Signal(msg.Signal, msg.Mode)
+	}
+	if msg.Reply != nil {
+		msg.Reply(err)
+		return
+	}
+	if err != nil && !errors.Is(err, platform.ErrDead) {
+		p.log.Warn("could not signal a daemon", "daemon", p.name, "signal", msg.Signal, "error", err)
+	}
+}
+
+// finish goes on from the death of the main process: to the end, if nothing
+// else of the tree is left, else it tells of the death and waits.
+func (p *process) finish(ctx actor.Context, empty bool) {
+	if p.capture != nil {
+		p.capture.Drain() // its last words are in the log before its end is told
+	}
+	in := supervision.Exited{
+		Incarnation: p.incarnation, Exit: p.died.Exit, At: p.died.At, Boot: p.died.Boot, Empty: empty,
+	}
+	switch {
+	case empty && p.told:
+		p.end(supervision.TreeEmpty{Incarnation: p.incarnation})
+	case empty:
+		p.end(in)
+	case !p.told:
+		p.told = true
+		ctx.Send(ctx.Parent(), observed{in})
+	}
+	system, self, incarnation := ctx.ActorSystem(), ctx.Self(), p.incarnation
+	p.handle.OnEmpty(func() { system.Root.Send(self, treeEmptied{incarnation}) })
+}
+
+func (p *process) end(in supervision.Input) {
+	p.handle.Release()
+	forked := p.forked
+	p.reset("", nil)
+	panic(ended{Forked: forked, Input: in})
+}

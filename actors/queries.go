@@ -1,0 +1,137 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/logs"
+	"github.com/cyber-boost/syspulse/spec"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Status implements [api.Manager].
+func (s *System) Status(ctx context.Context, q api.StatusQuery) ([]api.Daemon, error) {
+	sel, err := s.selected(ctx, q.Selector, q.At)
+	if err != nil {
+		return nil, err
+	}
+	if len(sel.unknown) > 0 {
+		return nil, api.NotFound(sel.unknown[0])
+	}
+	slices.SortFunc(sel.daemons, func(a, b selected) int { return strings.Compare(a.name, b.name) })
+	out := make([]api.Daemon, len(sel.daemons))
+	for i, d := range sel.daemons {
+		out[i] = s.row(d.entry, q.At)
+	}
+	return out, nil
+}
+
+// Get implements [api.Manager].
+func (s *System) Get(ctx context.Context, q api.GetQuery) (api.Details, error) {
+	sel, err := s.selected(ctx, api.Selector{Names: []string{q.Name}}, q.At)
+	if err != nil {
+		return api.Details{}, err
+	}
+	if len(sel.daemons) == 0 {
+		return api.Details{}, api.NotFound(q.Name)
+	}
+	e := sel.daemons[0].entry
+	d := e.reg.Spec
+	out := api.Details{
+		Daemon: s.row(e, q.At), Command: d.Command, DependsOn: []string{},
+		EnvKeys: slices.AppendSeq([]string{}, maps.Keys(d.Env)),
+	}
+	slices.Sort(out.EnvKeys)
+	for _, dep := range d.DependsOn {
+		out.DependsOn = append(out.DependsOn, dep.Name)
+	}
+	out.WorkingDir, out.User = optional(d.WorkingDir), optional(d.User)
+	out.Source, out.Incarnation = optional(e.reg.Source), optional(e.rec.Incarnation)
+	if q.Env {
+		out.Env = d.Env
+		if out.Env == nil {
+			out.Env = map[string]string{}
+		}
+	}
+	return out, nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// selected picks from the projection, or from the journal as of a moment.
+func (s *System) selected(ctx context.Context, sel api.Selector, at *time.Time) (selection, error) {
+	if at == nil {
+		msg := selectDaemons{Selector: sel, answer: newAnswer[selection]()}
+		return ask(ctx, s, msg, msg.answer)
+	}
+	then, err := s.store.At(ctx, *at)
+	if err != nil {
+		return selection{}, api.Invalid(err.Error())
+	}
+	past := manager{daemons: make(map[string]*managed, len(then))}
+	for _, d := range then {
+		past.daemons[d.Name] = &managed{entry: entry{*d.Registration, d.Record}}
+	}
+	return past.pick(sel), nil
+}
+
+// row is a daemon's line in status, as of at or now.
+func (s *System) row(e entry, at *time.Time) api.Daemon {
+	d := api.NewDaemon(&e.reg, &e.rec)
+	d.StdoutLog = logs.Path(s.capture.DataDir(), d.Name, logs.Stdout)
+	d.StderrLog = logs.Path(s.capture.DataDir(), d.Name, logs.Stderr)
+	d.Warnings = warnings(e.reg.Spec)
+	if e.rec.Process.PID == 0 {
+		return d
+	}
+	up := s.host.Uptime() - e.rec.UpSince
+	if at != nil {
+		up = at.Sub(e.rec.StartedAt)
+	}
+	secs := max(up.Seconds(), 0)
+	d.UptimeSecs = &secs
+	if supervision.CooledDown(e.reg.Spec.RestartPolicy, up) {
+		d.Attempt = 0 // as it will be when it ends
+	}
+	return d
+}
+
+// warnings are the keys of d that this build doesn't act on.
+func warnings(d *spec.Daemon) []string {
+	out := []string{}
+	for _, w := range spec.NotActedOn(d) {
+		out = append(out, w.Key+": "+w.Message)
+	}
+	return out
+}
+
+// Logs implements [api.Manager].
+func (s *System) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLine, error], error) {
+	return nil, errors.New("not yet")
+}
+
+// Export implements [api.Manager].
+func (s *System) Export(ctx context.Context) (api.State, error) {
+	sel, err := s.selected(ctx, api.Selector{All: true}, nil)
+	if err != nil {
+		return api.State{}, err
+	}
+	out := api.State{Version: api.StateVersion, Daemons: []api.ExportedState{}, Groups: []spec.Group{}}
+	for _, d := range sel.daemons {
+		out.Daemons = append(out.Daemons, api.ExportedState{
+			Registration: api.Registration{Spec: d.reg.Spec, Source: d.reg.Source}, Wanted: d.rec.Wanted,
+		})
+	}
+	return out, nil
+}

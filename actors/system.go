@@ -1,0 +1,216 @@
+// Package actors is the manager: a tree of protoactor actors with the root at
+// the top, which every command arrives at. DESIGN.md draws it.
+//
+// What an actor stands for outlives it: an actor that fails is restarted by
+// its supervisor and goes on with the same OS process, the same files and the
+// same journal. No actor's stop or restart ends a process; only a command
+// does.
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/logs"
+	"github.com/cyber-boost/syspulse/persist"
+	"github.com/cyber-boost/syspulse/platform"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// ErrGivenUp is the manager's end after its root actor failed too often. The
+// process exits with 70 (EX_SOFTWARE of sysexits.h), and a keeper starts it
+// again.
+var ErrGivenUp = errors.New("the root actor failed too often")
+
+// How often the root may fail before the manager gives up.
+const (
+	rootFailures = 5
+	rootWindow   = 10 * time.Second
+)
+
+// Options say how a manager is started. DataDir is required.
+type Options struct {
+	DataDir   string
+	Version   string
+	Logger    *slog.Logger
+	NoCgroups bool
+}
+
+// System is a running manager. It implements [api.Manager].
+type System struct {
+	tree
+	system  *actor.ActorSystem
+	root    *actor.PID
+	store   *persist.Store
+	capture *logs.Capturer
+	closers []func()
+
+	dataDir   string
+	startedAt time.Time
+
+	done    chan struct{}
+	endOnce sync.Once
+	err     error
+}
+
+var _ api.Manager = (*System)(nil)
+
+// Start opens the data directory, takes over what an earlier manager left
+// there, and starts the tree. [System.Close] must be called in the end.
+func Start(o Options) (_ *System, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &System{dataDir: o.DataDir, startedAt: time.Now(), done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	host, err := platform.New(platform.Options{DataDir: o.DataDir, NoCgroups: o.NoCgroups})
+	if err != nil {
+		return nil, fmt.Errorf("the platform's process handling: %w", err)
+	}
+	s.closers = append(s.closers, func() { host.Close() })
+	s.store, err = persist.Open(persist.Options{
+		Dir: o.DataDir, BootID: host.BootID(), Version: o.Version, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, func() {
+		if err := s.store.Close(); err != nil {
+			o.Logger.Error("the journal could not be closed cleanly; it is read again at the next start", "error", err)
+		}
+	})
+	s.capture, err = logs.New(logs.Options{Dir: o.DataDir, Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.capture.Close)
+
+	recovered := s.store.Recovered()
+	current := make(map[string]entry, len(recovered.Daemons))
+	for _, d := range recovered.Daemons {
+		current[d.Name] = entry{*d.Registration, d.Record}
+	}
+	rebooted := recovered.BootID != "" && recovered.BootID != host.BootID()
+	s.tree = tree{
+		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version,
+		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
+		found: found{
+			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, Rebooted: rebooted},
+			Notices: recovered.Notices,
+		},
+	}
+	for _, n := range recovered.Notices {
+		o.Logger.Warn(n)
+	}
+	s.closers = append(s.closers, s.alarms.stop)
+	s.run()
+	return s, nil
+}
+
+// run starts the tree.
+func (s *System) run() {
+	s.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+		return slog.New(slog.DiscardHandler) // faults are told by the strategies, with their cause
+	}))
+	s.journal = s.system.NewLocalPID("manager/journal")
+	again := false
+	guardian := &supervision.Root{
+		MaxFailures: rootFailures, Window: rootWindow,
+		OneForOne: supervision.OneForOne{
+			Fault: func(child *actor.PID, reason any, delay time.Duration) {
+				logFault(s.log, child, reason, "restart in "+delay.String())
+			},
+			After: s.alarms.after,
+		},
+		GiveUp: func(reason any) {
+			logFault(s.log, s.root, reason, "the manager ends")
+			s.end(ErrGivenUp)
+		},
+	}
+	var err error
+	s.root, err = s.system.Root.SpawnNamed(props(func() actor.Actor {
+		m := &manager{tree: &s.tree, again: again}
+		again = true
+		return m
+	}, actor.WithGuardian(guardian)), "manager")
+	if err != nil {
+		panic(err) // the name is taken in a new system
+	}
+	s.closers = append(s.closers, func() {
+		s.system.Root.StopFuture(s.root).Wait()
+		s.system.Shutdown()
+	})
+}
+
+// Done is closed when the manager has ended: after a shutdown, or when it
+// gave up. Close must be called then.
+func (s *System) Done() <-chan struct{} { return s.done }
+
+// Err is why the manager ended: nil after a shutdown. Valid once Done is
+// closed.
+func (s *System) Err() error { return s.err }
+
+func (s *System) end(err error) {
+	s.endOnce.Do(func() {
+		s.err = err
+		close(s.done)
+	})
+}
+
+// Close stops the actors and closes the state. It ends no daemon: what still
+// runs is found by the next manager.
+func (s *System) Close() {
+	s.end(errors.New("closed"))
+	s.close()
+}
+
+func (s *System) close() {
+	for len(s.closers) > 0 {
+		last := len(s.closers) - 1
+		f := s.closers[last]
+		s.closers = s.closers[:last]
+		f()
+	}
+}
+
+// ask sends a request to the root and waits for its answer.
+func ask[T any](ctx context.Context, s *System, msg any, a answer[T]) (T, error) {
+	s.system.Root.Send(s.root, msg)
+	return a.await(ctx, s.done, s.ended)
+}
+
+func (s *System) ended() error {
+	if err := s.Err(); err != nil {
+		return api.NewError(api.CodeInternal, "the manager ends: %v", err)
+	}
+	return api.ShuttingDown()
+}
+
+// sync makes what was committed durable. Every command does before it is
+// acknowledged.
+func (s *System) sync(ctx context.Context) error {
+	msg := syncState{newAnswer[struct{}]()}
+	s.system.Root.Send(s.journal, msg)
+	_, err := msg.await(ctx, s.done, s.ended)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, api.ErrShuttingDown) {
+		return api.NewError(api.CodeFailed, "done, but it can't be written to the disk, and would be lost in a power cut: %v", err)
+	}
+	return err
+}
+
+// Ping implements [api.Manager].
+func (s *System) Ping(context.Context) (api.Ping, error) {
+	return api.Ping{PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt}, nil
+}
