@@ -101,7 +101,7 @@ func (c *Client) unreachable(err error) error {
 	case errors.As(err, &op) && op.Op == "dial" && isBusy(err):
 		return api.NewError(api.CodeFailed, "the manager on %s is too busy to take another connection; try again", c.socket)
 	case errors.Is(err, context.DeadlineExceeded):
-		return api.NewError(api.CodeTimeout, "what listens on %s doesn't answer: the manager hangs, or it is no manager", c.socket)
+		return api.NewError(api.CodeFailed, "what listens on %s doesn't answer: the manager hangs, or it is no manager", c.socket)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
 		return api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)
 	case errors.As(err, &op) && op.Op == "dial":

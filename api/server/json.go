@@ -65,11 +65,16 @@ func (s *Server) problem(r *http.Request, err error) *api.Error {
 func body(w http.ResponseWriter, r *http.Request, v any, optional bool) error {
 	c := http.NewResponseController(w)
 	c.SetReadDeadline(time.Now().Add(bodyTimeout))
-	b, err := io.ReadAll(r.Body)
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	large := len(b) > maxBody
+	if large {
+		// A client that still writes would see its connection break instead
+		// of the answer.
+		io.CopyN(io.Discard, r.Body, maxDrain)
+	}
 	c.SetReadDeadline(time.Time{})
-	var large *http.MaxBytesError
 	switch {
-	case errors.As(err, &large):
+	case large:
 		return api.NewError(api.CodeTooLarge, "the request's body is larger than %d MiB; send it in parts", maxBody>>20)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return api.Invalid(fmt.Sprintf("the request's body ends after %d bytes, before what its Content-Length promised", len(b)))

@@ -25,6 +25,9 @@ import (
 // maxBody is how large a request may be: room for ten thousand daemons.
 const maxBody = 16 << 20
 
+// maxDrain is how much more of a request that is too large is read, unseen.
+const maxDrain = 1 << 30
+
 // Times after which a client that doesn't go on is cut off. None limits how
 // long an operation or a stream takes.
 const (
@@ -44,8 +47,9 @@ type Server struct {
 	http    http.Server
 	routes  []route
 
-	closing   chan struct{} // closed by Shutdown: streams end
-	closeOnce sync.Once
+	mu      sync.Mutex     // held to close closing and to add to streams
+	closing chan struct{}  // closed when no stream may go on
+	streams sync.WaitGroup // the manager's part of each
 }
 
 // New is a server for m. It logs to log what its clients can't be told.
@@ -71,17 +75,47 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
+// EndStreams ends all streams, and refuses new ones, with CodeShuttingDown. It
+// returns when the manager's part of them has ended, so that the manager can
+// be closed while the socket still exists: whoever sees that vanish knows that
+// all is over.
+func (s *Server) EndStreams() {
+	s.mu.Lock()
+	select {
+	case <-s.closing:
+	default:
+		close(s.closing)
+	}
+	s.mu.Unlock()
+	s.streams.Wait()
+}
+
+// beginStream is false if no more may begin. Each that began ends with
+// s.streams.Done.
+func (s *Server) beginStream() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closing:
+		return false
+	default:
+	}
+	s.streams.Add(1)
+	return true
+}
+
 // Shutdown stops listening, ends the streams, and waits for the answers that
 // are still being written, or for ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.closeOnce.Do(func() { close(s.closing) })
+	s.EndStreams()
 	return s.http.Shutdown(ctx)
 }
 
 // Close cuts every client off.
 func (s *Server) Close() error {
-	s.closeOnce.Do(func() { close(s.closing) })
-	return s.http.Close()
+	err := s.http.Close()
+	s.EndStreams()
+	return err
 }
 
 // route is one operation of the API.
@@ -126,7 +160,6 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.fail(tracked, r, api.NewError(api.CodeForbidden, "this manager takes orders from uid %d and root only; you are uid %d", os.Geteuid(), p.uid))
 			return
 		}
-		r.Body = http.MaxBytesReader(tracked, r.Body, maxBody)
 		next.ServeHTTP(tracked, r)
 	})
 }

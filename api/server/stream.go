@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/cyber-boost/syspulse/api"
 )
@@ -16,6 +18,9 @@ import (
 // streamBuffer is how many items may wait between a producer and the
 // connection: enough to write history in large pieces.
 const streamBuffer = 256
+
+// lastWords is how long the end of a stream may take to write.
+const lastWords = 2 * time.Second
 
 // stream writes what open gives until it ends, the client hangs up or the
 // server shuts down. name is the event type of server-sent events, id their
@@ -33,7 +38,21 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name strin
 		case <-ctx.Done():
 		}
 	}()
-	seq, err := open(ctx)
+	if !s.beginStream() {
+		return api.ShuttingDown()
+	}
+	ended := sync.OnceFunc(s.streams.Done)
+	seq, err := func() (iter.Seq2[T, error], error) {
+		ok := false
+		defer func() {
+			if !ok {
+				ended()
+			}
+		}()
+		seq, err := open(ctx)
+		ok = err == nil
+		return seq, err
+	}()
 	if err != nil {
 		return err
 	}
@@ -45,6 +64,7 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name strin
 	items := make(chan item, streamBuffer)
 	failed := make(chan any, 1) // a panic of the producer
 	go func() {
+		defer ended()
 		defer close(items)
 		defer func() {
 			if v := recover(); v != nil {
@@ -78,6 +98,8 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name strin
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
 	control := http.NewResponseController(w)
+	// At the end nobody waits for a client that doesn't read.
+	defer context.AfterFunc(ctx, func() { control.SetWriteDeadline(time.Now().Add(lastWords)) })()
 	if err := control.Flush(); err != nil { // tells the client that it is subscribed
 		return nil
 	}
