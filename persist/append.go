@@ -165,10 +165,6 @@ func (s *Store) commit(entries []entry, events int) error {
 	return nil
 }
 
-// entryCost is an upper bound of what an entry takes in the memtable and in
-// its log.
-func entryCost(e *entry) int64 { return int64(len(e.key)+len(e.val)) + 160 }
-
 // txnEnd is how many of the entries fit into one transaction, leaving room for
 // the mark.
 func txnEnd(entries []entry) int {
@@ -186,17 +182,15 @@ func (s *Store) transact(entries []entry) error {
 	if s.db == nil {
 		return errNotOpen
 	}
-	var cost int64
-	for i := range entries {
-		cost += entryCost(&entries[i])
-	}
 	if err := s.wal.admit(s); err != nil {
 		return err
 	}
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
+	bytes := 0
 	for i := range entries {
 		e := &entries[i]
+		bytes += len(e.key) + len(e.val)
 		var err error
 		if e.del {
 			err = txn.Delete(e.key)
@@ -210,7 +204,7 @@ func (s *Store) transact(entries []entry) error {
 	if err := txn.Commit(); err != nil {
 		return fmt.Errorf("the journal can't be written: %w", err)
 	}
-	s.wal.grew(cost)
+	s.wal.grew(bytes, len(entries))
 	return nil
 }
 

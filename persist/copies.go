@@ -1,11 +1,377 @@
 package persist
 
-import "github.com/cyber-boost/syspulse/supervision"
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
 
-// copies are the plain copies of the registrations.
-type copies struct{}
+	"golang.org/x/text/unicode/norm"
 
-func newCopies(*Store) *copies                        { return &copies{} }
-func (c *copies) changed(*Store, []supervision.Event) {}
-func (c *copies) retry(*Store)                        {}
-func (c *copies) close() error                        { return nil }
+	"github.com/cyber-boost/syspulse/spec"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// copyDelay is how long changes of registrations are gathered before their
+// plain copies are written: they are the second line of defence, and a bulk
+// command must not wait for a thousand files.
+const copyDelay = 250 * time.Millisecond
+
+// syncEach is up to how many files are synced one by one; more are cheaper
+// with one sync of the whole file system, where there is such a call.
+const syncEach = 8
+
+// copyFile is <data_dir>/registrations/<name>.json.
+type copyFile struct {
+	Stored
+	Seq uint64 `json:"seq"` // of the event that it was written after
+}
+
+// copies writes the plain copies of the registrations: one file for each
+// daemon, from which a manager starts if its journal can't be read. It works
+// in the background, only while there is something to write.
+type copies struct {
+	dir string
+	log *slog.Logger
+
+	mu      sync.Mutex
+	idle    sync.Cond            // no writer is at work
+	dirty   map[string]*copyFile // nil: is to be removed
+	seq     uint64               // all events up to here are in dirty or written
+	known   map[string]wish      // what the files say, or will when dirty is written
+	timer   *time.Timer          // of the next write
+	writing bool
+	failed  bool
+	closed  bool
+}
+
+// wish is the part of a record that is copied.
+type wish struct {
+	wanted supervision.Wanted
+	ended  bool
+}
+
+func newCopies(s *Store) *copies {
+	c := &copies{
+		dir:   filepath.Join(s.opts.Dir, "registrations"),
+		log:   s.log,
+		dirty: make(map[string]*copyFile),
+		known: make(map[string]wish),
+	}
+	c.idle.L = &c.mu
+	return c
+}
+
+// changed takes note of events that were appended.
+func (c *copies) changed(s *Store, events []supervision.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	some := false
+	for i := range events {
+		ev := &events[i]
+		if ev.Daemon == "" {
+			continue
+		}
+		if ev.Kind == supervision.EventRemoved {
+			delete(c.known, ev.Daemon)
+			c.dirty[ev.Daemon] = nil
+			some = true
+			continue
+		}
+		d := s.daemons[ev.Daemon] // as of the last of these events
+		if d == nil || d.reg == nil {
+			continue
+		}
+		w := d.wish()
+		if was, ok := c.known[ev.Daemon]; ok && was == w && ev.Spec == nil {
+			continue
+		}
+		c.known[ev.Daemon] = w
+		c.dirty[ev.Daemon] = newCopyFile(d)
+		some = true
+	}
+	c.seq = s.lastSeq
+	if some {
+		c.plan()
+	}
+}
+
+func (d *daemon) wish() wish {
+	if d.rec == nil {
+		return wish{wanted: supervision.WantStopped}
+	}
+	return wish{d.rec.Wanted, d.rec.Ended}
+}
+
+func newCopyFile(d *daemon) *copyFile {
+	w := d.wish()
+	return &copyFile{Stored{Spec: d.reg.Spec, Source: d.reg.Source, Wanted: w.wanted, Ended: w.ended}, d.seq}
+}
+
+// plan sets the timer. c.mu is held.
+func (c *copies) plan() {
+	if c.closed || c.writing || c.timer != nil {
+		return
+	}
+	c.timer = time.AfterFunc(copyDelay, c.write)
+}
+
+// retry writes what could not be written before.
+func (c *copies) retry(*Store) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.dirty) > 0 {
+		c.plan()
+	}
+}
+
+// write writes what is dirty.
+func (c *copies) write() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writing || len(c.dirty) == 0 {
+		return
+	}
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	batch, seq := c.dirty, c.seq
+	c.dirty = make(map[string]*copyFile)
+	c.writing = true
+	c.mu.Unlock()
+	err := c.writeBatch(batch, seq)
+	c.mu.Lock()
+	c.writing = false
+	c.idle.Broadcast()
+	if err != nil {
+		for name, f := range batch {
+			if _, newer := c.dirty[name]; !newer {
+				c.dirty[name] = f
+			}
+		}
+		if !c.failed {
+			c.log.Warn("the plain copies of the registrations are not up to date", "error", err)
+		}
+		c.failed = true
+		return // retried with the next change, and once there is room
+	}
+	c.failed = false
+	if len(c.dirty) > 0 {
+		c.plan()
+	}
+}
+
+// close writes what is dirty.
+func (c *copies) close() error {
+	c.mu.Lock()
+	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	for c.writing {
+		c.idle.Wait()
+	}
+	c.mu.Unlock()
+	c.write()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.writing {
+		c.idle.Wait()
+	}
+	if n := len(c.dirty); n > 0 {
+		return fmt.Errorf("%d plain copies of registrations in %s are not up to date", n, c.dir)
+	}
+	return nil
+}
+
+// writeBatch writes every file under another name, makes them durable and only
+// then renames them.
+func (c *copies) writeBatch(batch map[string]*copyFile, seq uint64) error {
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return err
+	}
+	var temps, paths []string
+	defer func() {
+		for _, tmp := range temps {
+			os.Remove(tmp)
+		}
+	}()
+	for name, f := range batch {
+		path := c.path(name)
+		if f == nil {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			continue
+		}
+		b, err := f.encode()
+		if err != nil {
+			return fmt.Errorf("the copy of %q: %w", name, err)
+		}
+		if f.isAt(path) {
+			continue
+		}
+		tmp := filepath.Join(c.dir, fmt.Sprintf(".%d.tmp", len(temps)))
+		if err := writeTemp(tmp, b, false); err != nil {
+			return err
+		}
+		temps, paths = append(temps, tmp), append(paths, path)
+	}
+	if err := syncFiles(c.dir, temps); err != nil {
+		return err
+	}
+	for i := range temps {
+		if err := os.Rename(temps[i], paths[i]); err != nil {
+			return err
+		}
+	}
+	temps = nil
+	if err := syncDir(c.dir); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(c.dir, copiesMark), fmt.Appendf(nil, "%d\n", seq))
+}
+
+func (f *copyFile) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(f, "", "  ")
+	return append(b, '\n'), err
+}
+
+// isAt reports whether a file says the same already, of whatever event.
+func (f *copyFile) isAt(path string) bool {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	var at struct{ Seq uint64 }
+	if json.Unmarshal(old, &at) != nil {
+		return false
+	}
+	same := *f
+	same.Seq = at.Seq
+	b, err := same.encode()
+	return err == nil && bytes.Equal(old, b)
+}
+
+// copiesMark is the file that says up to which event the copies are.
+const copiesMark = ".seq"
+
+// syncFiles makes files durable.
+func syncFiles(dir string, paths []string) error {
+	if len(paths) > syncEach {
+		if err := syncFS(dir); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	for _, p := range paths {
+		f, err := os.OpenFile(p, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// path is where a daemon's copy lies. Names that spec allows are file names
+// everywhere; anything else is escaped.
+func (c *copies) path(name string) string {
+	return filepath.Join(c.dir, fileName(name)+".json")
+}
+
+func fileName(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		ok := unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r) || r == '_' || i > 0 && (r == '-' || r == '.')
+		if ok && r != unicode.ReplacementChar {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, "%%%X", string(r))
+		}
+	}
+	if b.Len() == 0 {
+		return "%"
+	}
+	return b.String()
+}
+
+// upTo reads up to which event the copies are; 0 if that is not known.
+func (c *copies) upTo() (seq uint64) {
+	b, err := os.ReadFile(filepath.Join(c.dir, copiesMark))
+	if err == nil {
+		_, _ = fmt.Sscan(string(b), &seq)
+	}
+	return seq
+}
+
+// names lists the files there are, and deletes temporary ones.
+func (c *copies) names() (map[string]bool, error) {
+	entries, err := os.ReadDir(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		switch {
+		case strings.HasSuffix(e.Name(), ".tmp"):
+			os.Remove(filepath.Join(c.dir, e.Name()))
+		case strings.HasSuffix(e.Name(), ".json") && !strings.HasPrefix(e.Name(), "."):
+			// A file system may have decomposed it.
+			files[norm.NFC.String(e.Name())] = true
+		}
+	}
+	return files, nil
+}
+
+// readAll reads every copy. Those that can't be read are told in bad.
+func (c *copies) readAll() (all map[string]*copyFile, bad []string, err error) {
+	files, err := c.names()
+	if err != nil {
+		return nil, nil, err
+	}
+	all = make(map[string]*copyFile, len(files))
+	for name := range files {
+		path := filepath.Join(c.dir, name)
+		b, err := os.ReadFile(path)
+		f := new(copyFile)
+		if err == nil {
+			err = json.Unmarshal(b, f)
+		}
+		if err == nil && (f.Spec == nil || f.Spec.Name == "") {
+			err = errors.New("it names no daemon")
+		}
+		if err != nil {
+			bad = append(bad, fmt.Sprintf("the plain copy %s can't be read: %v", path, err))
+			continue
+		}
+		all[f.Spec.Name] = f
+	}
+	return all, bad, nil
+}
+
+// Stored is one daemon as it is written outside the journal.
+type Stored struct {
+	Spec   *spec.Daemon       `json:"spec"`
+	Source string             `json:"source,omitempty"`
+	Wanted supervision.Wanted `json:"wanted"`
+	Ended  bool               `json:"ended,omitempty"`
+}

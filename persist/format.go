@@ -24,8 +24,9 @@ type formatFile struct {
 	Version string `json:"version"` // the build that wrote it first
 }
 
-// checkFormat refuses a newer format, and writes the file where it is missing.
-func (s *Store) checkFormat() error {
+// checkFormat refuses a newer format, and writes the file where it is missing,
+// if it may.
+func (s *Store) checkFormat(write bool) error {
 	path := filepath.Join(s.stateDir, "FORMAT")
 	b, err := os.ReadFile(path)
 	switch {
@@ -41,7 +42,13 @@ func (s *Store) checkFormat() error {
 			}
 			return nil
 		}
-		s.notice("%s could not be read and was written anew", path)
+		s.notice("%s could not be read", path)
+	}
+	if !write {
+		return nil
+	}
+	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
+		return fmt.Errorf("the folder of the journal can't be made: %w", err)
 	}
 	b, err = json.Marshal(formatFile{stateFormat, s.opts.Version})
 	if err != nil {

@@ -12,28 +12,42 @@ import (
 	"github.com/cyber-boost/syspulse/persist/journalpb"
 )
 
-// open opens the journal and replays it.
+// open opens the journal and replays it, or finds the state in another way.
 func (s *Store) open() error {
 	s.copies = newCopies(s)
-	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
-		return fmt.Errorf("the folder of the journal can't be made: %w", err)
+	s.opts.Faults.Point("open")
+	if why := s.unwritable(); why != nil {
+		if err := s.checkFormat(false); err != nil {
+			return err
+		}
+		return s.openInMemory(why)
 	}
-	if err := s.checkFormat(); err != nil {
+	if err := s.checkFormat(true); err != nil {
 		return err
 	}
-	if err := s.openDB(); err != nil {
-		return err
+	err := s.openDB()
+	if err != nil && isEnvironment(err) {
+		return s.openInMemory(err)
 	}
-	if err := s.replay(); err != nil {
+	damaged := err != nil
+	if damaged {
+		if err := s.setAside(err); err != nil {
+			return err
+		}
+	}
+	if err := s.reconcile(damaged); err != nil {
 		return errors.Join(err, s.closeDB())
 	}
 	s.recovered()
+	if s.wal.rotations >= flattenAt {
+		s.tidy()
+	}
 	return nil
 }
 
-// openDB opens the database.
+// openDB opens the database and replays it.
 func (s *Store) openDB() error {
-	db, err := badger.Open(databaseOptions(s.stateDir, s.log))
+	db, err := openBadger(databaseOptions(s.stateDir, s.log))
 	if err != nil {
 		return fmt.Errorf("the journal can't be opened: %w", err)
 	}
@@ -41,11 +55,29 @@ func (s *Store) openDB() error {
 	s.db = db
 	s.dbmu.Unlock()
 	s.wal.rotations = db.Levels()[0].NumTables
-	return s.wal.opened(s)
+	err = s.wal.opened(s)
+	if err == nil {
+		err = s.replay()
+	}
+	if err != nil {
+		return errors.Join(err, s.closeDB())
+	}
+	return nil
 }
 
-// reopen is for a journal that could not be opened at the start.
-func (s *Store) reopen() error { return errNotOpen }
+// setAside renames a damaged journal and begins a new one.
+func (s *Store) setAside(why error) error {
+	aside := fmt.Sprintf("%s.damaged-%s", s.stateDir, s.opts.Now().UTC().Format("20060102T150405.000Z"))
+	if err := os.Rename(s.stateDir, aside); err != nil {
+		return fmt.Errorf("%w; and it can't be set aside: %w", why, err)
+	}
+	s.notice("%v; it was set aside as %s and a new one was begun from the plain copies of the registrations", why, aside)
+	s.reset()
+	if err := s.checkFormat(true); err != nil {
+		return err
+	}
+	return s.openDB()
+}
 
 // replay reads the snapshot and the events behind it.
 func (s *Store) replay() error {
@@ -53,22 +85,19 @@ func (s *Store) replay() error {
 	if err := s.dropIncomplete(); err != nil {
 		return err
 	}
-	err := s.db.View(func(txn *badger.Txn) error {
-		if err := s.readMeta(txn); err != nil {
-			return err
-		}
-		if err := s.readSnapshot(txn); err != nil {
-			return err
-		}
-		if err := s.readBounds(txn); err != nil {
-			return err
-		}
-		return s.readTail(txn)
-	})
-	if err != nil {
+	if err := s.db.View(s.read); err != nil {
 		return err
 	}
 	s.visible = s.lastSeq
+	return nil
+}
+
+func (s *Store) read(txn *badger.Txn) error {
+	for _, step := range []func(*badger.Txn) error{s.readMeta, s.readSnapshot, s.readBounds, s.readTail} {
+		if err := step(txn); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -32,3 +32,14 @@ func syncMapped(path string) error {
 	defer f.Close()
 	return f.Sync()
 }
+
+// syncFS makes everything on the file system of dir durable: one journal
+// commit instead of one for each file.
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}

@@ -42,3 +42,5 @@ func syncMapped(path string) error {
 	}
 	return f.Sync()
 }
+
+func syncFS(string) error { return errors.ErrUnsupported }

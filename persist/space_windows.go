@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"errors"
 	"io/fs"
 	"math"
 	"os"
@@ -62,3 +63,5 @@ func syncMapped(path string) error {
 
 // syncDir has nothing to do: NTFS journals its directories.
 func syncDir(string) error { return nil }
+
+func syncFS(string) error { return errors.ErrUnsupported }

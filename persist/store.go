@@ -166,6 +166,7 @@ type Store struct {
 	openBatch bool // a batch in several transactions was begun and is not complete
 	retryAt   time.Time
 	lost      bool // synced data may be gone: a sync failed
+	blind     bool // what the journal holds could not be read
 	slab      []byte
 
 	// db is nil while the journal can't be opened. dbmu is held for reading
