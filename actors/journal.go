@@ -49,8 +49,19 @@ type (
 
 // entry is what is known of a daemon.
 type entry struct {
-	reg supervision.Registration
-	rec supervision.Record
+	reg      supervision.Registration
+	rec      supervision.Record
+	warnings []string // of reg: what this build doesn't act on
+}
+
+// take applies an event.
+func (e *entry) take(ev *supervision.Event) {
+	if ev.Spec != nil {
+		e.reg, e.warnings = *ev.Spec, warnings(ev.Spec.Spec)
+	}
+	if ev.Record != nil {
+		e.rec = *ev.Record
+	}
 }
 
 // ledger is what outlives a fault of the journal actor: the store, what was
@@ -90,12 +101,7 @@ func (l *ledger) accept(msg appendEvents) (first bool) {
 			continue
 		}
 		e := l.current[ev.Daemon]
-		if ev.Spec != nil {
-			e.reg = *ev.Spec
-		}
-		if ev.Record != nil {
-			e.rec = *ev.Record
-		}
+		e.take(&ev)
 		l.current[ev.Daemon] = e
 	}
 	l.pending = append(l.pending, msg)

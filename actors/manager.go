@@ -208,12 +208,7 @@ func (m *manager) project(events []supervision.Event) {
 			m.dying[ev.Daemon] = nil
 			continue
 		}
-		if ev.Spec != nil {
-			d.reg = *ev.Spec
-		}
-		if ev.Record != nil {
-			d.rec = *ev.Record
-		}
+		d.take(ev)
 	}
 }
 
@@ -361,7 +356,7 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 		}
 		name := fresh[i].Spec.Name
 		// The name is taken from here on, so that nobody else takes it.
-		m.daemons[name] = &managed{entry: entry{fresh[i], rec}}
+		m.daemons[name] = &managed{entry: entry{reg: fresh[i], rec: rec}}
 		m.keys[spec.NameKey(name)] = name
 		events[i] = supervision.Event{
 			Time: time.Now(), Daemon: name, Kind: supervision.EventRegistered, Detail: fresh[i].Source,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/logs"
+	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -81,7 +82,7 @@ func (s *System) selected(ctx context.Context, sel api.Selector, at *time.Time) 
 	}
 	past := manager{daemons: make(map[string]*managed, len(then))}
 	for _, d := range then {
-		past.daemons[d.Name] = &managed{entry: entry{*d.Registration, d.Record}}
+		past.daemons[d.Name] = &managed{entry: newEntry(d)}
 	}
 	return past.pick(sel), nil
 }
@@ -91,7 +92,7 @@ func (s *System) row(e entry, at *time.Time) api.Daemon {
 	d := api.NewDaemon(&e.reg, &e.rec)
 	d.StdoutLog = logs.Path(s.capture.DataDir(), d.Name, logs.Stdout)
 	d.StderrLog = logs.Path(s.capture.DataDir(), d.Name, logs.Stderr)
-	d.Warnings = warnings(e.reg.Spec)
+	d.Warnings = e.warnings
 	if e.rec.Process.PID == 0 {
 		return d
 	}
@@ -105,6 +106,10 @@ func (s *System) row(e entry, at *time.Time) api.Daemon {
 		d.Attempt = 0 // as it will be when it ends
 	}
 	return d
+}
+
+func newEntry(d persist.Daemon) entry {
+	return entry{*d.Registration, d.Record, warnings(d.Registration.Spec)}
 }
 
 // warnings are the keys of d that this build doesn't act on.

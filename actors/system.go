@@ -100,7 +100,7 @@ func Start(o Options) (_ *System, err error) {
 	recovered := s.store.Recovered()
 	current := make(map[string]entry, len(recovered.Daemons))
 	for _, d := range recovered.Daemons {
-		current[d.Name] = entry{*d.Registration, d.Record}
+		current[d.Name] = newEntry(d)
 	}
 	rebooted := recovered.BootID != "" && recovered.BootID != host.BootID()
 	s.tree = tree{
