@@ -208,7 +208,7 @@ func (d *daemon) signal(msg userSignal) {
 // that is committed, and before its effects.
 func (d *daemon) apply(in supervision.Input, then func(supervision.Outcome, *supervision.Record)) {
 	out := d.machine.Step(in, supervision.Env{
-		Now: time.Now(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: newIncarnation,
+		Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: newIncarnation,
 	})
 	s := step{events: out.Events, effects: out.Effects}
 	if then != nil {

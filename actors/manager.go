@@ -123,11 +123,11 @@ func (m *manager) Receive(ctx actor.Context) {
 	case reconcile:
 		m.reconcile(msg)
 	case notice:
-		m.append([]supervision.Event{{Time: time.Now(), Kind: supervision.EventManagerNotice, Detail: msg.Detail}}, nil, nil)
+		m.append([]supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: msg.Detail}}, nil, nil)
 	case endManager:
 		m.end(msg)
 	case allGone:
-		m.append([]supervision.Event{{Time: time.Now(), Kind: supervision.EventManagerStop, Detail: "shutdown"}}, func() {
+		m.append([]supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerStop, Detail: "shutdown"}}, func() {
 			for _, a := range m.closing {
 				a.give(struct{}{}, nil)
 			}
@@ -158,9 +158,9 @@ func (m *manager) start(ctx actor.Context) {
 
 	if !m.again {
 		detail := fmt.Sprintf("version %s, pid %d", m.version, os.Getpid())
-		events := []supervision.Event{{Time: time.Now(), Kind: supervision.EventManagerStart, Detail: detail}}
+		events := []supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerStart, Detail: detail}}
 		for _, n := range m.found.Notices {
-			events = append(events, supervision.Event{Time: time.Now(), Kind: supervision.EventManagerNotice, Detail: n})
+			events = append(events, supervision.Event{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: n})
 		}
 		m.append(events, nil, nil)
 	}
@@ -359,7 +359,7 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 		m.daemons[name] = &managed{entry: entry{reg: fresh[i], rec: rec}}
 		m.keys[spec.NameKey(name)] = name
 		events[i] = supervision.Event{
-			Time: time.Now(), Daemon: name, Kind: supervision.EventRegistered, Detail: fresh[i].Source,
+			Time: wallNow(), Daemon: name, Kind: supervision.EventRegistered, Detail: fresh[i].Source,
 			Record: &rec, Spec: &fresh[i],
 		}
 	}
@@ -461,7 +461,7 @@ func (m *manager) end(msg endManager) {
 	m.stopping = true
 	if msg.Keep {
 		m.append([]supervision.Event{{
-			Time: time.Now(), Kind: supervision.EventManagerNotice, Detail: "the manager ends and keeps its daemons",
+			Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: "the manager ends and keeps its daemons",
 		}}, func() { msg.give(struct{}{}, nil) }, msg.fail)
 		return
 	}

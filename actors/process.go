@@ -147,7 +147,7 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 	}
 	p.handle = handle
 	p.forked = &supervision.Forked{
-		Incarnation: msg.Incarnation, Process: handle.Identity(), At: time.Now(), Boot: p.host.Uptime(),
+		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
 	}
 	ctx.Send(ctx.Parent(), observed{*p.forked})
 	p.watch(ctx)
@@ -186,7 +186,7 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 	}
 	p.handle = handle
 	ctx.Send(ctx.Parent(), observed{supervision.Attached{
-		Incarnation: msg.Incarnation, Process: handle.Identity(), At: time.Now(), Boot: p.host.Uptime(),
+		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
 	}})
 	p.watch(ctx)
 }
@@ -205,7 +205,7 @@ func (p *process) lost(msg attach, err error) {
 	if msg.Process == (supervision.Identity{}) {
 		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
 	}
-	exit := supervision.Exited{Incarnation: msg.Incarnation, At: time.Now(), Boot: p.host.Uptime(), Empty: true}
+	exit := supervision.Exited{Incarnation: msg.Incarnation, At: wallNow(), Boot: p.host.Uptime(), Empty: true}
 	if gone != nil && gone.Exit != nil {
 		exit.Exit = *gone.Exit
 	}
@@ -222,7 +222,7 @@ func (p *process) clear(incarnation string, main supervision.Identity) {
 func (p *process) watch(ctx actor.Context) {
 	system, self, incarnation, host := ctx.ActorSystem(), ctx.Self(), p.incarnation, p.host
 	p.handle.OnExit(func(e supervision.Exit) {
-		system.Root.Send(self, mainDied{incarnation, e, time.Now(), host.Uptime()})
+		system.Root.Send(self, mainDied{incarnation, e, wallNow(), host.Uptime()})
 	})
 }
 

@@ -42,6 +42,8 @@ type Options struct {
 	Version   string
 	Logger    *slog.Logger
 	NoCgroups bool
+
+	bootID string // tests: pretend to be on another boot
 }
 
 // System is a running manager. It implements [api.Manager].
@@ -80,8 +82,12 @@ func Start(o Options) (_ *System, err error) {
 		return nil, fmt.Errorf("the platform's process handling: %w", err)
 	}
 	s.closers = append(s.closers, func() { host.Close() })
+	bootID := host.BootID()
+	if o.bootID != "" {
+		bootID = o.bootID
+	}
 	s.store, err = persist.Open(persist.Options{
-		Dir: o.DataDir, BootID: host.BootID(), Version: o.Version, Logger: o.Logger,
+		Dir: o.DataDir, BootID: bootID, Version: o.Version, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -102,7 +108,7 @@ func Start(o Options) (_ *System, err error) {
 	for _, d := range recovered.Daemons {
 		current[d.Name] = newEntry(d)
 	}
-	rebooted := recovered.BootID != "" && recovered.BootID != host.BootID()
+	rebooted := recovered.BootID != "" && recovered.BootID != bootID
 	s.tree = tree{
 		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version,
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},

@@ -61,9 +61,10 @@ func (l *logBuffer) String() string {
 // fixture is a manager in the test's own process.
 type fixture struct {
 	*System
-	t   *testing.T
-	dir string
-	log *logBuffer
+	t    *testing.T
+	dir  string
+	log  *logBuffer
+	boot string // the boot that is pretended; empty is the real one
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -77,7 +78,7 @@ func (f *fixture) begin() {
 	f.t.Helper()
 	f.log = new(logBuffer)
 	s, err := Start(Options{
-		DataDir: f.dir, Version: "test",
+		DataDir: f.dir, Version: "test", bootID: f.boot,
 		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(f.log), nil)),
 	})
 	if err != nil {
