@@ -39,11 +39,13 @@ func BenchmarkCapture(b *testing.B) {
 				b.Fatal(err)
 			}
 			path, _ := k.Paths()
-			grown := make(chan struct{}, 1)
+			all := make(chan struct{}, 1)
 			defer k.Notify(Stdout, func(Event) {
-				select {
-				case grown <- struct{}{}:
-				default:
+				if st, err := os.Stat(path); err == nil && st.Size() >= benchBytes {
+					select {
+					case all <- struct{}{}:
+					default:
+					}
 				}
 			})()
 			b.SetBytes(benchBytes)
@@ -58,14 +60,7 @@ func BenchmarkCapture(b *testing.B) {
 				}
 				before := cpu()
 				b.StartTimer()
-				runChunks(b, size, stdout, func() {
-					for {
-						if st, err := os.Stat(path); err == nil && st.Size() >= benchBytes {
-							return
-						}
-						<-grown
-					}
-				})
+				runChunks(b, size, stdout, func() { <-all })
 				b.StopTimer()
 				spent += cpu() - before
 				stdout.Close()

@@ -110,7 +110,9 @@ type streamPaths struct{ fifo, file string }
 // Notify tells f of what happens to a daemon's stream, whether the daemon is
 // open already or will be. It is the [Notifier] of a [Tail].
 func (c *Capturer) Notify(daemon string, s Stream, f func(Event)) (stop func()) {
-	return c.hubs.subscribe(daemon, s, f)
+	stop = c.hubs.subscribe(daemon, s, f)
+	c.engine.followed()
+	return stop
 }
 
 // DataDir is the data directory as an absolute path.
@@ -162,10 +164,11 @@ func (k *Capture) Writers() (stdout, stderr *os.File, err error) {
 func (k *Capture) Drain() error {
 	var errs []error
 	for i, s := range k.streams {
-		if err := s.drain(); err != nil {
+		size, err := s.drain()
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s of %s: %w", Stream(i), k.daemon, err))
 		}
-		s.hub.emit(Event{Kind: Ended})
+		s.hub.emit(Event{Kind: Ended, Size: size})
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// followed is of use where followers are not told by what moves the bytes.
+func (*engine) followed() {}
+
 // makeDir makes a directory that nobody else can enter, or checks that the
 // one that is there (reached through a symbolic link, perhaps: logs may lie
 // on another disk) belongs to us or root, and lets nobody else write to it.

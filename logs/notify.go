@@ -20,7 +20,7 @@ const (
 // Event is what a follower is told.
 type Event struct {
 	Kind    EventKind
-	Size    int64  // Truncated: what is left of the file, in bytes
+	Size    int64  // Truncated, Ended: that of the file, in bytes
 	Renamed string // Switched: where the former file lies now; "" if that is not known
 }
 

@@ -21,8 +21,8 @@ import (
 // within pace, the stream is busy: from then on it is looked at by the clock
 // (a timerfd in the same epoll instance, since timers of the runtime are no
 // finer than a millisecond), until a look finds nothing. The interval is the
-// time in which its pipe gets half full, at most pace and a little for each
-// other busy stream. So a pipe is never left full for long, and a daemon that
+// time in which its pipe gets half full, at most busyPace and a little for
+// each other busy stream. So a pipe is never left full for long, and a daemon that
 // writes short lines has its pipe's lock taken from it once per millisecond
 // instead of once per line.
 //
@@ -51,8 +51,9 @@ type engine struct {
 }
 
 const (
-	pace       = time.Millisecond
-	perActive  = 10 * time.Microsecond  // what each busy stream adds to pace
+	pace       = time.Millisecond       // of looks at a stream that begins to be busy
+	busyPace   = 2 * time.Millisecond   // of looks at one that stays so, at most
+	perActive  = 10 * time.Microsecond  // what each busy stream adds to busyPace
 	maxPace    = 20 * time.Millisecond  // what they add up to
 	shortest   = 30 * time.Microsecond  // an interval below it is none
 	slack      = 100 * time.Microsecond // what is due so soon needs no wake-up of its own
@@ -255,7 +256,7 @@ func (e *engine) work() {
 
 // longest is the longest interval at which a busy stream is looked at.
 func (e *engine) longest() time.Duration {
-	return min(pace+time.Duration(e.active.Load())*perActive, maxPace)
+	return min(busyPace+time.Duration(e.active.Load())*perActive, maxPace)
 }
 
 // state is where a stream is; e.mu guards it.
@@ -462,14 +463,16 @@ func (s *stream) turn(paced bool) (in time.Duration, rest bool) {
 	return min(half, s.e.longest()), false
 }
 
-// drain moves what is in the pipe when it is called.
-func (s *stream) drain() error {
+// drain moves what is in the pipe when it is called, and gives the file's
+// size then.
+func (s *stream) drain() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fifo < 0 {
-		return nil
+		return 0, nil
 	}
-	return s.carry()
+	err := s.carry()
+	return s.file.pos, err
 }
 
 // carry moves as many bytes as there are at its beginning: with a writer that

@@ -1,0 +1,256 @@
+//go:build unix && !linux
+
+package logs
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// engine moves the bytes of all streams by read and write, on one goroutine
+// and so one thread: Go keeps FIFOs out of its poller on macOS, and where it
+// does not, as on FreeBSD, one way for all is simpler. poll(2) looks at every
+// stream at each wake-up, so a busy engine rests pace between rounds.
+type engine struct {
+	log  *slog.Logger
+	base time.Time
+	wake [2]int // a pipe: the set of streams has changed
+	done chan struct{}
+
+	mu      sync.Mutex
+	streams map[*stream]struct{}
+	closed  bool
+}
+
+const (
+	pace       = time.Millisecond
+	retryAfter = 200 * time.Millisecond // after a failed write
+)
+
+func newEngine(log *slog.Logger) (*engine, error) {
+	e := &engine{log: log, base: time.Now(), streams: make(map[*stream]struct{}), done: make(chan struct{})}
+	if err := unix.Pipe(e.wake[:]); err != nil {
+		return nil, os.NewSyscallError("pipe", err)
+	}
+	for _, fd := range e.wake {
+		unix.CloseOnExec(fd)
+		unix.SetNonblock(fd, true)
+	}
+	go e.run()
+	return e, nil
+}
+
+func (e *engine) now() int64 { return int64(time.Since(e.base)) + 1 }
+
+func (e *engine) kick() { unix.Write(e.wake[1], []byte{0}) } // full is awake enough
+
+func (e *engine) close() {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.kick()
+	<-e.done
+	unix.Close(e.wake[0])
+	unix.Close(e.wake[1])
+}
+
+func (e *engine) run() {
+	defer close(e.done)
+	var fds []unix.PollFd
+	var of []*stream
+	for {
+		fds = append(fds[:0], unix.PollFd{Fd: int32(e.wake[0]), Events: unix.POLLIN})
+		of = of[:0]
+		timeout := -1
+		e.mu.Lock()
+		if e.closed {
+			e.mu.Unlock()
+			return
+		}
+		for s := range e.streams {
+			if s.fail.Load() != nil { // its bytes wait, so poll would not
+				timeout = int(retryAfter / time.Millisecond)
+				of = append(of, s)
+				fds = append(fds, unix.PollFd{Fd: -1})
+				continue
+			}
+			fds = append(fds, unix.PollFd{Fd: int32(s.fifo), Events: unix.POLLIN})
+			of = append(of, s)
+		}
+		e.mu.Unlock()
+		n, err := unix.Poll(fds, timeout)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			e.log.Error("capture of output: poll", "error", err)
+			time.Sleep(retryAfter)
+			continue
+		}
+		if fds[0].Revents != 0 {
+			var b [64]byte
+			unix.Read(e.wake[0], b[:])
+		}
+		for i, s := range of {
+			if fds[i+1].Revents != 0 || n == 0 && s.fail.Load() != nil {
+				s.mu.Lock()
+				if s.fifo >= 0 {
+					s.move()
+				}
+				s.mu.Unlock()
+			}
+		}
+		time.Sleep(pace)
+	}
+}
+
+// stream is one FIFO and the file its bytes go to.
+type stream struct {
+	e    *engine
+	hub  *hub
+	path string
+	fail atomic.Pointer[error]
+
+	mu   sync.Mutex
+	fifo int // changes with e.mu held, too
+	file logFile
+	held []byte // read and not written yet
+}
+
+func (e *engine) open(p streamPaths, o StreamOptions, h *hub) (*stream, error) {
+	s := &stream{e: e, hub: h, path: p.fifo, fifo: -1, file: logFile{path: p.file, fd: -1}}
+	if err := s.file.open(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.fifo, err = openFIFO(p.fifo, o); err != nil {
+		s.file.close()
+		return nil, err
+	}
+	e.mu.Lock()
+	e.streams[s] = struct{}{}
+	e.mu.Unlock()
+	e.kick()
+	return s, nil
+}
+
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fifo < 0 {
+		return
+	}
+	s.e.mu.Lock()
+	delete(s.e.streams, s)
+	unix.Close(s.fifo)
+	s.fifo = -1
+	s.e.mu.Unlock()
+	s.file.close()
+	s.e.kick()
+}
+
+func (s *stream) setOwner(uid, gid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fifo < 0 {
+		return errClosed
+	}
+	return ownFIFO(s.fifo, s.path, uid, gid)
+}
+
+func (s *stream) writer() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fifo < 0 {
+		return nil, errClosed
+	}
+	return openWriter(s.path, s.fifo)
+}
+
+func (s *stream) failure() error {
+	if err := s.fail.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// drain moves what is in the pipe when it is called, at most as much as a
+// pipe can hold, and gives the file's size then.
+func (s *stream) drain() (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fifo < 0 {
+		return 0, nil
+	}
+	for range 16 {
+		n, err := s.move()
+		if err != nil || n == 0 {
+			return s.file.pos, err
+		}
+	}
+	return s.file.pos, nil
+}
+
+// move carries some bytes. 0 without an error: the pipe is empty.
+func (s *stream) move() (int, error) {
+	n, err := s.tryMove()
+	switch {
+	case err != nil:
+		if s.fail.Swap(&err) == nil {
+			s.e.log.Error("output can not be written and waits in its pipe", "file", s.file.path, "error", err)
+		}
+	case n > 0:
+		if s.fail.Swap(nil) != nil {
+			s.e.log.Info("output can be written again", "file", s.file.path)
+		}
+		s.hub.emit(Event{Kind: Grown})
+	}
+	return n, err
+}
+
+var moveBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+func (s *stream) tryMove() (int, error) {
+	if err := s.file.check(s.e.now(), s.hub); err != nil {
+		return 0, err
+	}
+	buf := s.held
+	if len(buf) == 0 {
+		p := moveBuffers.Get().(*[]byte)
+		defer moveBuffers.Put(p)
+		var n int
+		err := retry(func() (err error) {
+			n, err = unix.Read(s.fifo, *p)
+			return err
+		})
+		if err == unix.EAGAIN {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, os.NewSyscallError("read", err)
+		}
+		buf = (*p)[:n]
+	}
+	written := 0
+	for len(buf) > 0 {
+		n, err := unix.Pwrite(s.file.fd, buf, s.file.pos)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			s.held = append([]byte(nil), buf...)
+			return written, fmt.Errorf("%s: %w", s.file.path, err)
+		}
+		buf = buf[n:]
+		s.file.pos += int64(n)
+		written += n
+	}
+	s.held = nil
+	return written, nil
+}
