@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (a *app) cmdCompletion() *cobra.Command {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish|powershell",
+		Short: "Write a script that completes commands and names in a shell",
+		Long: `Write a script that completes commands, flags and the names of daemons.
+
+bash:        source <(syspulse completion bash)
+             (in ~/.bashrc; needs the package bash-completion)
+zsh:         syspulse completion zsh > "${fpath[1]}/_syspulse"
+fish:        syspulse completion fish > ~/.config/fish/completions/syspulse.fish
+PowerShell:  syspulse completion powershell | Out-String | Invoke-Expression`,
+		Example:   "  source <(syspulse completion bash)",
+		ValidArgs: shells,
+		Args:      args(1, 1, "for which shell? bash, zsh, fish or powershell"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(a.stdout, true)
+			case "zsh":
+				return root.GenZshCompletion(a.stdout)
+			case "fish":
+				return root.GenFishCompletion(a.stdout, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(a.stdout)
+			}
+			message := "there is no completion for " + args[0]
+			if near := nearest(args[0], shells); near != "" {
+				message += "; did you mean " + near + "?"
+			}
+			return &usageError{message: message, command: "completion"}
+		},
+	}
+}

@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
+)
+
+func (a *app) cmdDaemon() *cobra.Command {
+	var (
+		files      []string
+		noKeeper   bool
+		background bool
+	)
+	cmd := &cobra.Command{
+		Use:   "daemon [flags]",
+		Short: "Run the manager, in the foreground",
+		Long: `Run the manager, in the foreground: it keeps the daemons running and answers
+all other commands. One data directory has one manager.
+
+With --file, what the files hold is registered, and changed where it differs;
+what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
+(Ctrl-C) stop the daemons and end the manager; a second one kills what is left.`,
+		Example:           "  syspulse daemon --file syspulse.sys\n  syspulse daemon &",
+		Args:              args(0, 0, ""),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, err := load(files)
+			if err != nil {
+				return err
+			}
+			log := a.foregroundLog()
+			if background {
+				dir, err := a.dataDir()
+				if err != nil {
+					return err
+				}
+				fileLog, f := a.fileLog(dir)
+				defer f.Close()
+				log = fileLog
+			}
+			return a.runDaemon(cmd.Context(), log, files, set)
+		},
+	}
+	cmd.Flags().StringArrayVar(&files, "file", nil, "register what this `FILE` holds (repeatable)")
+	cmd.Flags().BoolVar(&noKeeper, "no-keeper", false, "without a keeper beside it; in this build there is none anyway")
+	cmd.Flags().BoolVar(&background, "background", false, "log to manager.log in the data directory")
+	cmd.Flags().MarkHidden("background")
+	cmd.MarkFlagFilename("file", "sys", "toml")
+	return cmd
+}
+
+// load is spec.Load, and an empty set for no files.
+func load(files []string) (*spec.Set, error) {
+	if len(files) == 0 {
+		return &spec.Set{}, nil
+	}
+	return spec.Load(files...)
+}
+
+// endSignals are those that end a manager.
+var endSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, set *spec.Set) (err error) {
+	// The command's own context ends at the first signal; a manager counts
+	// them, and those of its first moments too.
+	ctx = context.WithoutCancel(ctx)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, append([]os.Signal{sigHangup}, endSignals...)...)
+	defer signal.Stop(signals)
+	signal.Ignore(ignoredSignals...)
+
+	h, err := a.openHost(log)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	log.Info("the manager runs", "pid", os.Getpid(), "version", Version(), "socket", h.socket)
+
+	// Signals are listened to from here on, also while the files' daemons
+	// start.
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	down := 0
+	shutdown := func(why string) {
+		down++
+		if down == 1 {
+			log.Info("shutting down: the daemons are being stopped", "because", why)
+		} else {
+			log.Warn("killing what is left", "because", why)
+		}
+		force := down > 1
+		wg.Go(func() {
+			if err := h.Shutdown(ctx, api.ShutdownRequest{Force: force}); err != nil && !errors.Is(err, api.ErrShuttingDown) {
+				log.Error("the shutdown failed", "error", err)
+			}
+		})
+	}
+	applied := make(chan error, 1)
+	if len(set.Files) > 0 {
+		wg.Go(func() { applied <- applyFiles(ctx, h, set, log) })
+	}
+	for {
+		select {
+		case <-h.Done():
+			if h.Err() == nil {
+				log.Info("the manager has ended")
+			}
+			return h.end()
+		case err := <-applied:
+			if err != nil {
+				log.Error("the files were not applied", "error", err)
+			}
+		case sig := <-signals:
+			if sig != sigHangup {
+				shutdown(sig.String())
+				continue
+			}
+			if hasTerminal() {
+				shutdown("its terminal is gone")
+				continue
+			}
+			set, err := load(files)
+			if err != nil {
+				log.Error("the files are bad; nothing was changed", "problems", err)
+				continue
+			}
+			log.Info("reading the files again", "because", sig.String(), "files", len(set.Files))
+			if len(set.Files) > 0 {
+				wg.Go(func() {
+					if err := applyFiles(ctx, h, set, log); err != nil {
+						log.Error("the files were not applied", "error", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// applyFiles makes the manager's daemons what files say, without prune.
+func applyFiles(ctx context.Context, m api.Manager, set *spec.Set, log *slog.Logger) error {
+	regs, groups := registrations(set)
+	changes, err := m.Apply(ctx, api.ApplyRequest{Daemons: regs, Groups: groups})
+	if err != nil {
+		return err
+	}
+	for _, w := range set.Warnings() {
+		log.Warn(w.String())
+	}
+	n := map[api.ChangeKind]int{}
+	for _, c := range changes {
+		n[c.Change]++
+	}
+	log.Info(fmt.Sprintf("the files hold %s: %d new, %d changed, %d as before", count(len(changes), "daemon", "daemons"),
+		n[api.ChangeAdded], n[api.ChangeChanged], n[api.ChangeUnchanged]))
+	return nil
+}

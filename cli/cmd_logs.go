@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cyber-boost/syspulse/api"
+)
+
+func (a *app) cmdLogs() *cobra.Command {
+	var (
+		sel            selection
+		lines          = lineCount(50)
+		stderr, follow bool
+	)
+	cmd := &cobra.Command{
+		Use:   "logs NAME... [flags]",
+		Short: "Show what daemons wrote",
+		Long: `Show the last lines that daemons wrote to stdout, or with --stderr to stderr.
+With -f it goes on until Ctrl-C, across restarts of the daemons.`,
+		Example:           "  syspulse logs web\n  syspulse logs -f --all\n  syspulse logs web --stderr -n 200",
+		ValidArgsFunction: a.names(false),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			s, err := sel.selector(cmd, names)
+			if err != nil {
+				return err
+			}
+			m, err := a.manager()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			q := api.LogQuery{Selector: s, Streams: []api.Stream{api.Stdout}, Lines: int(lines), Follow: follow}
+			if stderr {
+				q.Streams = []api.Stream{api.Stderr}
+			}
+			seq, err := m.Logs(ctx, q)
+			if err != nil {
+				return err
+			}
+			many := len(names) > 1 || sel.all || len(sel.tags) > 0
+			p := newLinePrinter(a, many)
+			for l, err := range seq {
+				if err != nil {
+					return ended(cmd.Context(), err)
+				}
+				if err := p.line(l); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().VarP(&lines, "lines", "n", "the last `N` lines of each daemon, or all")
+	cmd.Flags().BoolVar(&stderr, "stderr", false, "what they wrote to stderr")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	sel.flags(cmd, true)
+	a.completeTags(cmd)
+	return cmd
+}
+
+// ended is the end of a stream: a Ctrl-C is how it is meant to end.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// lineCount is a flag: how many of the last lines, negative for all.
+type lineCount int
+
+func (n *lineCount) String() string {
+	if *n < 0 {
+		return "all"
+	}
+	return strconv.Itoa(int(*n))
+}
+
+func (n *lineCount) Set(s string) error {
+	if s == "all" {
+		*n = -1
+		return nil
+	}
+	v, err := strconv.Atoi(s)
+	if err != nil || v < 0 {
+		return errors.New("write a number, 0 or more, or all")
+	}
+	*n = lineCount(v)
+	return nil
+}
+
+func (n *lineCount) Type() string { return "N" }
+
+// linePrinter prints daemons' lines, with names before them if they are
+// several.
+type linePrinter struct {
+	a     *app
+	names bool
+	width int
+	color map[string]string
+}
+
+func newLinePrinter(a *app, names bool) *linePrinter {
+	return &linePrinter{a: a, names: names, color: map[string]string{}}
+}
+
+// prefix is the name before a line, in the daemon's colour.
+func (p *linePrinter) prefix(name string) string {
+	c, ok := p.color[name]
+	if !ok {
+		c = nameColors[len(p.color)%len(nameColors)]
+		p.color[name] = c
+		p.width = max(p.width, columns(clean(name)))
+	}
+	return p.a.paint(c, pad(clean(name), p.width)+" |") + " "
+}
+
+func (p *linePrinter) line(l api.LogLine) error {
+	if p.a.json {
+		return p.a.writeJSON(p.a.stdout, l)
+	}
+	text := l.Line
+	if p.a.outTTY {
+		text = cleanLine(text, p.a.color())
+	}
+	if p.names {
+		text = p.prefix(l.Daemon) + text
+	}
+	_, err := io.WriteString(p.a.stdout, text+"\n")
+	if err != nil {
+		return fmt.Errorf("can't write: %w", err)
+	}
+	return nil
+}

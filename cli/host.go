@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/cyber-boost/syspulse/api/server"
+)
+
+// replyTimeout is how long the last answers of an ending manager may take.
+const replyTimeout = 5 * time.Second
+
+// host is a manager in this process, with its socket.
+type host struct {
+	RunningManager
+	socket string
+	server *server.Server
+	served chan error
+}
+
+// openHost starts a manager in this process and listens for its clients.
+func (a *app) openHost(log *slog.Logger) (*host, error) {
+	dir, err := a.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	socket, err := a.socket()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("can't make the data directory: %w", err)
+	}
+	m, err := a.start(ManagerOptions{DataDir: dir, Version: Version(), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	l, err := server.Listen(socket)
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	h := &host{RunningManager: m, socket: socket, server: server.New(m, log), served: make(chan error, 1)}
+	go func(l net.Listener) { h.served <- h.server.Serve(l) }(l)
+	return h, nil
+}
+
+// close ends what openHost began. The socket vanishes last: whoever waits for
+// that may start the next manager.
+func (h *host) close() {
+	h.server.EndStreams()
+	h.RunningManager.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), replyTimeout)
+	defer cancel()
+	if err := h.server.Shutdown(ctx); err != nil {
+		h.server.Close()
+	}
+	<-h.served
+}
+
+// end is the error of a manager that ended.
+func (h *host) end() error {
+	if err := h.Err(); err != nil {
+		return &codeError{exitGivenUp, errors.New("the manager can't go on: " + err.Error())}
+	}
+	return nil
+}

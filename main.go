@@ -1,0 +1,16 @@
+// Syspulse is a daemon manager: a supervision tree of operating-system
+// processes.
+package main
+
+import (
+	"os"
+
+	"github.com/cyber-boost/syspulse/actors"
+	"github.com/cyber-boost/syspulse/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], func(o cli.ManagerOptions) (cli.RunningManager, error) {
+		return actors.Start(actors.Options{DataDir: o.DataDir, Version: o.Version, Logger: o.Logger})
+	}))
+}
