@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"math"
 	"os"
 	"os/signal"
 	"strconv"
@@ -45,6 +46,7 @@ func newEngine() (*engine, error) {
 	// threads leave the shared attributes afterwards and put theirs right.
 	started := unix.Umask(0o077)
 	dropIgnored()
+	closeOnExec()
 	e := &engine{
 		managed:  make(map[int]*process),
 		selfPID:  os.Getpid(),
@@ -88,6 +90,23 @@ func newEngine() (*engine, error) {
 		}
 	}()
 	return e, nil
+}
+
+// closeOnExec marks what the manager itself was given by who started it: Go opens
+// everything so, others do not.
+func closeOnExec() {
+	if unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	entries, err := os.ReadDir("/proc/self/fd") // before Linux 5.11
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= 3 {
+			unix.CloseOnExec(fd)
+		}
+	}
 }
 
 // reap reaps orphans that have died. Children of ours are left to their own

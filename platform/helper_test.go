@@ -75,10 +75,7 @@ func start(t testing.TB, h Host, c Command) Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = p.Kill()
-		p.Release()
-	})
+	t.Cleanup(func() { end(t, p) })
 	return p
 }
 
@@ -105,6 +102,8 @@ type lines struct {
 	t testing.TB
 	s *bufio.Scanner
 }
+
+func bufioScanner(r *os.File) *bufio.Scanner { return bufio.NewScanner(r) }
 
 func (l *lines) next() string {
 	l.t.Helper()
