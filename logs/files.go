@@ -126,7 +126,7 @@ func Files(dir string, s Stream) ([]File, error) {
 		return strings.Compare(a.Path, b.Path) // plain before .gz
 	})
 	files = slices.CompactFunc(files, func(a, b File) bool {
-		return b.Path == a.Path+".gz"
+		return strings.TrimSuffix(a.Path, ".gz") == strings.TrimSuffix(b.Path, ".gz")
 	})
 	if current {
 		files = append(files, File{Path: filepath.Join(dir, s.String()+".log")})

@@ -12,6 +12,8 @@ import (
 	"iter"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -200,6 +202,7 @@ type source struct {
 	stop func()
 
 	segments []segment // to be read before file
+	newest   string    // the last file that was found rotated at the beginning
 	gz       io.ReadCloser
 
 	file  *os.File // nil: there is none yet
@@ -249,17 +252,22 @@ func (s *source) event(e Event) {
 
 // begin opens the file and finds where the last n lines begin.
 func (s *source) begin(n int) error {
-	for {
-		err := s.seek(n)
-		// Cut or compressed while we looked: look again.
+	var err error
+	for range 100 {
+		err = s.seek(n)
+		// Cut, rotated or compressed while we looked: look again.
 		if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			break
 		}
 		s.closeFiles()
 	}
+	return err
 }
 
 func (s *source) seek(n int) error {
+	s.mu.Lock()
+	s.switches = nil // the listing has what was rotated until now
+	s.mu.Unlock()
 	f, size, err := openLog(s.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -269,13 +277,12 @@ func (s *source) seek(n int) error {
 		n = math.MaxInt
 	}
 	if n == 0 {
-		// Whoever follows wants whole lines: begin with the unfinished one.
-		if f != nil {
-			s.off, _, err = lastLines(f, size, 1, true)
-			if !s.t.follow {
-				s.off = size
-			}
+		s.off = size
+		if f == nil || !s.t.follow {
+			return nil
 		}
+		// Whoever follows wants whole lines: begin with the unfinished one.
+		s.off, _, err = lastLines(f, size, 1, true)
 		return err
 	}
 	more := false
@@ -311,10 +318,11 @@ func (s *source) seek(n int) error {
 			}
 		}
 	}
+	files = slices.DeleteFunc(files, func(f File) bool { return f.Rotated.IsZero() })
+	if len(files) > 0 {
+		s.newest = strings.TrimSuffix(files[len(files)-1].Path, ".gz")
+	}
 	for i := len(files) - 1; i >= 0 && n > 0; i-- {
-		if files[i].Rotated.IsZero() {
-			continue
-		}
 		seg := segment{File: files[i]}
 		found, empty, err := seg.seek(n, more)
 		if err != nil {
@@ -404,6 +412,7 @@ func (s *source) read() ([]Line, error) {
 		if cut >= 0 {
 			if s.file != nil && cut < s.off {
 				s.off, s.limit = cut, min(s.limit, cut)
+				s.again()
 				return s.notice("the log file was cut; reading goes on with what was written since"), nil
 			}
 		}
@@ -411,16 +420,14 @@ func (s *source) read() ([]Line, error) {
 			return s.overdue(), nil
 		}
 		if s.file == nil {
-			f, _, err := openLog(s.path)
+			f, _, err := openLog(s.first())
 			if errors.Is(err, fs.ErrNotExist) {
-				s.forgetSwitches(switched)
 				return s.finish(), nil
 			}
 			if err != nil {
 				return nil, err
 			}
 			s.file, s.off = f, 0
-			s.forgetSwitches(switched)
 			if !s.t.follow { // it came after the beginning
 				return s.finish(), nil
 			}
@@ -441,7 +448,7 @@ func (s *source) read() ([]Line, error) {
 			continue
 		}
 		// All of this file was read.
-		if switched {
+		if switched && s.hasSwitched() {
 			if err := s.next(); err != nil {
 				return nil, err
 			}
@@ -479,19 +486,31 @@ func (s *source) again() {
 	s.mu.Unlock()
 }
 
+func (s *source) hasSwitched() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.switches) > 0
+}
+
 func (s *source) wasCut() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cut >= 0
 }
 
-// forgetSwitches drops those that happened before the file was opened.
-func (s *source) forgetSwitches(any bool) {
-	if any {
-		s.mu.Lock()
-		s.switches = nil
-		s.mu.Unlock()
+// first is where the first file lies that was made after the beginning.
+func (s *source) first() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.switches) > 0 {
+		// It may have been rotated already; or this was told late, of the
+		// newest of those that were found rotated at the beginning.
+		if at := s.switches[0]; at != "" && at != s.newest {
+			return at
+		}
+		s.switches = s.switches[1:]
 	}
+	return s.path
 }
 
 // scratches hold what is read until its lines are known.
