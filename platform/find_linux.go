@@ -12,6 +12,9 @@ func (h *host) Find(incarnation string) (Process, error) {
 	if !validIncarnation(incarnation) {
 		return nil, ErrNotFound
 	}
+	if p := h.known(incarnation); p != nil {
+		return p, nil
+	}
 	members := h.marked(incarnation, Identity{})
 	// The first process leads a session, and its parent is no member. A child
 	// that outlived it may look the same: the older one is it.

@@ -3,6 +3,7 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,7 +23,7 @@ func New(o Options) (Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process handling: %w", err)
 	}
-	h := &host{engine: e, procs: make(map[*process]struct{})}
+	h := &host{engine: e, procs: make(map[string]*process)}
 	if !o.NoCgroups && os.Getenv("SYSPULSE_NO_CGROUPS") != "1" {
 		h.cgroups = findCgroupBase(o.DataDir)
 	}
@@ -33,9 +34,8 @@ type host struct {
 	*engine
 	cgroups string // directory for those of incarnations; "" without
 
-	mu     sync.Mutex
-	procs  map[*process]struct{}
-	closed bool
+	mu    sync.Mutex
+	procs map[string]*process // by incarnation, until released
 }
 
 func (h *host) BootID() string { return h.bootID }
@@ -142,7 +142,7 @@ func (h *host) Start(c Command) (Process, error) {
 // adopt begins to watch a process that is registered.
 func (h *host) adopt(p *process) {
 	h.mu.Lock()
-	h.procs[p] = struct{}{}
+	h.procs[p.incarnation] = p
 	h.mu.Unlock()
 	if p.pidfd >= 0 {
 		p.watchExit()
@@ -203,7 +203,18 @@ func openPidfd(pid int) (int, error) {
 	return fd, nil
 }
 
+// known is the handle of an incarnation that was not released.
+func (h *host) known(incarnation string) *process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.procs[incarnation]
+}
+
 func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
+	// Two handles would compete for the exit code.
+	if p := h.known(incarnation); p != nil && p.id == id {
+		return p, nil
+	}
 	if id.BootID != h.bootID {
 		return nil, &GoneError{Why: "the machine was restarted since"}
 	}
@@ -285,11 +296,7 @@ func (h *host) cgroupFor(incarnation string, pid int) string {
 
 func (h *host) Close() error {
 	h.mu.Lock()
-	h.closed = true
-	all := make([]*process, 0, len(h.procs))
-	for p := range h.procs {
-		all = append(all, p)
-	}
+	all := slices.Collect(maps.Values(h.procs))
 	h.mu.Unlock()
 	for _, p := range all {
 		p.Release()

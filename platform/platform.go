@@ -84,6 +84,8 @@ type Host interface {
 
 	// Adopt takes over a process that an earlier manager started. The error is
 	// a *GoneError if it no longer exists or the pid is another process's now.
+	// One that this Host started or adopted itself and did not release is the
+	// same Process again, also when it has died since.
 	Adopt(id Identity, incarnation string) (Process, error)
 
 	// Find takes over the first process of an incarnation whose identity was
@@ -127,8 +129,8 @@ type Process interface {
 
 	// OnEmpty has f called once, on a goroutine of the platform, when Empty
 	// has become true; also if that was before the call. It is never called
-	// before OnExit's function has returned. f must not block. A second call
-	// replaces an f that was not called yet.
+	// before OnExit's function has returned. f must not block. A second OnEmpty
+	// replaces an f that was not called yet; its own is called in any case.
 	OnEmpty(f func())
 
 	// Release forgets the tree: descriptors are closed, an empty cgroup is

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,14 @@ type stat struct {
 	session int
 	start   uint64 // clock ticks since boot
 }
+
+// procKey names a process beyond reuse of its pid on this boot.
+type procKey struct {
+	pid   int
+	start uint64
+}
+
+func (s stat) key() procKey { return procKey{s.pid, s.start} }
 
 func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
 
@@ -89,14 +98,39 @@ func parseStat(b []byte) (stat, bool) {
 	return s, ok && err == nil
 }
 
-// readMark is the incarnation that a process carries in its environment.
-// readable is false if the kernel does not let us look, as with another user's.
-func readMark(pid int, buf []byte) (mark string, readable bool, scratch []byte) {
-	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/environ", buf)
-	if err != nil {
-		return "", false, buf
+// readMark is the incarnation that a process carries in its environment; "" if it
+// carries none or the kernel does not let us look, as with another user's.
+func readMark(pid int, buf []byte) (mark string, scratch []byte) {
+	path := "/proc/" + strconv.Itoa(pid) + "/environ"
+	for try := 0; ; try++ {
+		b, err := readProc(path, buf)
+		if err != nil {
+			return "", buf
+		}
+		if len(b) > 0 || try > 0 && !execUnderWay(pid) || try == execTries {
+			return markIn(b), b
+		}
+		if try > 0 {
+			time.Sleep(100 * time.Microsecond)
+		}
+		buf = b
 	}
-	return markIn(b), true, b
+}
+
+// execTries bounds the wait for an exec to a few milliseconds.
+const execTries = 50
+
+// execUnderWay says whether a process is in the middle of exec(2), where it has a
+// new memory without an environment yet, so that none is shown.
+func execUnderWay(pid int) bool {
+	var buf [1024]byte
+	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
+	if err != nil {
+		return false
+	}
+	const state, envEnd = 3, 51 // as proc_pid_stat(5) counts
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	return len(f) > envEnd-state && f[0][0] != 'Z' && string(f[envEnd-state]) == "0"
 }
 
 var markPrefix = []byte(IncarnationVariable + "=")

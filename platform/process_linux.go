@@ -35,6 +35,7 @@ type process struct {
 	settling bool // somebody delivers
 	again    bool // and shall look once more
 	left     leftovers
+	known    map[procKey]bool // members of the last look
 }
 
 func (p *process) Identity() Identity  { return p.id }
@@ -328,20 +329,15 @@ func (p *process) sweep(f func(stat) (int, error)) (int, error) {
 }
 
 func sweep(members func() []stat, f func(stat) (int, error)) (int, error) {
-	type key struct {
-		pid   int
-		start uint64
-	}
-	seen := make(map[key]bool)
+	seen := make(map[procKey]bool)
 	n, err := 0, error(nil)
 	for range sweeps {
 		fresh := false
 		for _, m := range members() {
-			k := key{m.pid, m.start}
-			if seen[k] {
+			if seen[m.key()] {
 				continue
 			}
-			seen[k], fresh = true, true
+			seen[m.key()], fresh = true, true
 			did, e := f(m)
 			n += did
 			if e != nil {
@@ -439,7 +435,9 @@ func (p *process) Release() {
 	p.host.unregister(p)
 	p.host.wakeReaper() // from now on it is an orphan like any other
 	p.host.mu.Lock()
-	delete(p.host.procs, p)
+	if p.host.procs[p.incarnation] == p {
+		delete(p.host.procs, p.incarnation)
+	}
 	p.host.mu.Unlock()
 	if p.cgroup != "" {
 		removeCgroup(p.cgroup)

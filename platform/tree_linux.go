@@ -97,20 +97,25 @@ func (p *process) members() []stat {
 	if p.cgroup != "" {
 		pids := cgroupPIDs(p.cgroup)
 		inCgroup = make(map[int]bool, len(pids))
-		known := make(map[int]bool, len(procs))
+		listed := make(map[int]bool, len(procs))
 		for _, s := range procs {
-			known[s.pid] = true
+			listed[s.pid] = true
 		}
 		for _, pid := range pids {
 			inCgroup[pid] = true
-			if s, ok := readStat(pid); ok && !known[pid] {
+			if s, ok := readStat(pid); ok && !listed[pid] {
 				procs = append(procs, proc{stat: s})
 			}
 		}
 	}
 	alive := !p.isExited()
+	p.mu.Lock()
+	known := p.known
+	p.mu.Unlock()
 	seed := func(s *proc) bool {
 		switch {
+		case known[s.key()]:
+			return true // one that is dying has lost all other evidence
 		case s.pid == p.id.PID:
 			return s.start == p.id.StartTime
 		case inCgroup[s.pid], s.mark == p.incarnation && s.mark != "":
@@ -127,7 +132,15 @@ func (p *process) members() []stat {
 		}
 		return false
 	}
-	return closure(procs, seed, p.host.selfPID)
+	out := closure(procs, seed, p.host.selfPID)
+	known = make(map[procKey]bool, len(out))
+	for _, s := range out {
+		known[s.key()] = true
+	}
+	p.mu.Lock()
+	p.known = known
+	p.mu.Unlock()
+	return out
 }
 
 // closure is what seed chooses and all that descends from it, without the dead,
@@ -209,7 +222,7 @@ func (e *engine) belowUs(first Identity) []proc {
 		}
 		q := proc{stat: s}
 		if !s.dead() {
-			q.mark, _, buf = readMark(pid, buf)
+			q.mark, buf = readMark(pid, buf)
 			if q.mark == "" {
 				q.files = outputsOf(pid)
 			}
@@ -222,8 +235,16 @@ func (e *engine) belowUs(first Identity) []proc {
 	if s, ok := readStat(first.PID); ok && s.start == first.StartTime {
 		walk(first.PID)
 	}
-	for _, pid := range e.orphanPIDs() {
-		walk(pid)
+	// What dies in the course of the walk hands its children to us before they
+	// were seen: walk until there are no orphans that were not.
+	for range sweeps {
+		before := len(seen)
+		for _, pid := range e.orphanPIDs() {
+			walk(pid)
+		}
+		if len(seen) == before {
+			break
+		}
 	}
 	return out
 }
@@ -311,7 +332,7 @@ func scan() []proc {
 		}
 		q := proc{stat: s}
 		if !s.dead() {
-			q.mark, _, buf = readMark(pid, buf)
+			q.mark, buf = readMark(pid, buf)
 			if q.mark == "" {
 				q.files = outputsOf(pid)
 			}
