@@ -2,8 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -119,11 +117,6 @@ func warnings(d *spec.Daemon) []string {
 		out = append(out, w.Key+": "+w.Message)
 	}
 	return out
-}
-
-// Logs implements [api.Manager].
-func (s *System) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLine, error], error) {
-	return nil, errors.New("not yet")
 }
 
 // Export implements [api.Manager].

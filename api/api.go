@@ -295,13 +295,18 @@ const (
 	Stderr Stream = "stderr"
 )
 
-// LogLine is one line of output, without its line end. Bytes that are not
-// UTF-8 arrive as U+FFFD.
+// LogLine is one line of output, without its line end, or a piece of one: a
+// very long line comes in pieces, and so does one whose end is late.
 type LogLine struct {
 	Time   *time.Time `json:"time"` // when it was read; nil for what was already in the file
 	Daemon string     `json:"daemon"`
 	Stream Stream     `json:"stream"`
-	Line   string     `json:"line"`
+	Line   string     `json:"line"` // bytes that are not UTF-8 are U+FFFD in it
+
+	Bytes     []byte `json:"bytes,omitempty"`     // the line as it is, if it is not UTF-8
+	Partial   bool   `json:"partial,omitempty"`   // its end is yet to come
+	Continues bool   `json:"continues,omitempty"` // it goes on with the last piece of this stream
+	Notice    string `json:"notice,omitempty"`    // not of the daemon: a gap, such as a file that somebody cut
 }
 
 // StatusQuery picks what Status lists. A zero Selector is everything.

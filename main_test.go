@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/api/client"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"syspulse": main})
+}
+
+// TestScripts runs the sessions in testdata/script, each against a data
+// directory of its own. Beside testscript's commands they have:
+//
+//	until REGEXP COMMAND...   run COMMAND until its standard output matches
+//	pid VAR NAME              set VAR to the pid of a daemon
+//	manager-pid VAR           set VAR to the pid of the manager
+//	signal SIG PID            send a signal
+//	gone PID                  wait until there is no such process
+//	json EXPR                 check the last standard output: KEY=VALUE,
+//	                          where KEY may be a path such as 0.name
+func TestScripts(t *testing.T) {
+	deadline := time.Now().Add(2 * time.Minute) // a command that hangs is told with its goroutines
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			data := filepath.Join(env.WorkDir, "data")
+			env.Setenv("SYSPULSE_DATA_DIR", data)
+			env.Setenv("HOME", env.WorkDir)
+			env.Defer(func() { endManager(data) })
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"until":       cmdUntil,
+			"pid":         cmdPid,
+			"manager-pid": cmdManagerPid,
+			"signal":      cmdSignal,
+			"gone":        cmdGone,
+			"json":        cmdJSON,
+		},
+		RequireExplicitExec: true,
+		Deadline:            deadline,
+		RequireUniqueNames:  true,
+	})
+}
+
+// endManager ends what a script that failed may have left.
+func endManager(data string) {
+	c := client.New(api.SocketPath(data))
+	defer c.Close()
+	_ = c.Shutdown(context.Background(), api.ShutdownRequest{Force: true}) // none may be running
+}
+
+const patience = 20 * time.Second
+
+// repeat calls f until it is true.
+func repeat(ts *testscript.TestScript, what string, f func() bool) {
+	for end := time.Now().Add(patience); !f(); {
+		if time.Now().After(end) {
+			ts.Fatalf("%s: not within %v", what, patience)
+		}
+	}
+}
+
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP COMMAND...")
+	}
+	re := regexp.MustCompile("(?m)" + args[0])
+	var out string
+	for end := time.Now().Add(patience); ; {
+		_ = ts.Exec(args[1], args[2:]...)
+		out = ts.ReadFile("stdout")
+		if re.MatchString(out) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s: never matches %q within %v; last:\n%s%s", strings.Join(args[1:], " "), args[0], patience, out, ts.ReadFile("stderr"))
+		}
+	}
+}
+
+func query(ts *testscript.TestScript, args ...string) map[string]any {
+	if err := ts.Exec("syspulse", append(args, "--json")...); err != nil {
+		ts.Fatalf("syspulse %v: %v\n%s", args, err, ts.ReadFile("stderr"))
+	}
+	var v map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &v))
+	return v
+}
+
+func cmdPid(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pid VAR NAME")
+	}
+	pid, ok := query(ts, "status", args[1])["pid"].(float64)
+	if !ok {
+		ts.Fatalf("%s has no pid", args[1])
+	}
+	ts.Setenv(args[0], strconv.Itoa(int(pid)))
+}
+
+func cmdManagerPid(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: manager-pid VAR")
+	}
+	ts.Setenv(args[0], fmt.Sprint(query(ts, "ping")["pid"]))
+}
+
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{
+		"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP,
+	}
+	if neg || len(args) != 2 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signal KILL|TERM|INT|HUP PID")
+	}
+	pid, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	p, err := os.FindProcess(pid)
+	ts.Check(err)
+	ts.Check(p.Signal(signals[args[0]]))
+}
+
+func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] gone PID")
+	}
+	pid, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	gone := func() bool {
+		p, err := os.FindProcess(pid)
+		return err != nil || p.Signal(syscall.Signal(0)) != nil
+	}
+	if neg {
+		if gone() {
+			ts.Fatalf("process %d is gone", pid)
+		}
+		return
+	}
+	repeat(ts, "process "+args[0]+" gone", gone)
+}
+
+func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("usage: [!] json KEY=VALUE...")
+	}
+	var doc any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &doc))
+	for _, arg := range args {
+		path, want, _ := strings.Cut(arg, "=")
+		v := doc
+		for _, key := range strings.Split(path, ".") {
+			switch at := v.(type) {
+			case map[string]any:
+				next, ok := at[key]
+				if !ok {
+					ts.Fatalf("there is no %s in %s", path, ts.ReadFile("stdout"))
+				}
+				v = next
+			case []any:
+				i, err := strconv.Atoi(key)
+				if err != nil || i >= len(at) {
+					ts.Fatalf("there is no %s in %s", path, ts.ReadFile("stdout"))
+				}
+				v = at[i]
+			default:
+				ts.Fatalf("there is no %s in %s", path, ts.ReadFile("stdout"))
+			}
+		}
+		got, _ := json.Marshal(v)
+		if s, ok := v.(string); ok {
+			got = []byte(s)
+		}
+		if (string(got) == want) == neg {
+			ts.Fatalf("%s is %s, want %s", path, got, want)
+		}
+	}
+}
