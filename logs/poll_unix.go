@@ -1,8 +1,9 @@
-//go:build unix && !linux
+//go:build unix && (!linux || logs_poll)
 
 package logs
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -117,14 +118,15 @@ type stream struct {
 	path string
 	fail atomic.Pointer[error]
 
-	mu   sync.Mutex
-	fifo int // changes with e.mu held, too
-	file logFile
-	held []byte // read and not written yet
+	mu    sync.Mutex
+	fifo  int // changes with e.mu held, too
+	owner StreamOptions
+	file  logFile
+	held  []byte // read and not written yet
 }
 
 func (e *engine) open(p streamPaths, o StreamOptions, h *hub) (*stream, error) {
-	s := &stream{e: e, hub: h, path: p.fifo, fifo: -1, file: logFile{path: p.file, fd: -1}}
+	s := &stream{e: e, hub: h, path: p.fifo, owner: o, fifo: -1, file: logFile{path: p.file, fd: -1}}
 	if err := s.file.open(); err != nil {
 		return nil, err
 	}
@@ -161,6 +163,7 @@ func (s *stream) setOwner(uid, gid int) error {
 	if s.fifo < 0 {
 		return errClosed
 	}
+	s.owner = StreamOptions{UID: uid, GID: gid}
 	return ownFIFO(s.fifo, s.path, uid, gid)
 }
 
@@ -170,7 +173,25 @@ func (s *stream) writer() (*os.File, error) {
 	if s.fifo < 0 {
 		return nil, errClosed
 	}
-	return openWriter(s.path, s.fifo)
+	w, err := openWriter(s.path, s.fifo)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errReplaced) {
+		// The next manager will look for it at its path.
+		s.e.log.Warn("a FIFO was removed or replaced: what still writes to it goes unread", "fifo", s.path)
+		if _, err := s.carry(); err != nil {
+			return nil, err
+		}
+		fd, err := openFIFO(s.path, s.owner)
+		if err != nil {
+			return nil, err
+		}
+		s.e.mu.Lock()
+		unix.Close(s.fifo)
+		s.fifo = fd
+		s.e.mu.Unlock()
+		s.e.kick()
+		return openWriter(s.path, s.fifo)
+	}
+	return w, err
 }
 
 func (s *stream) failure() error {
@@ -188,6 +209,10 @@ func (s *stream) drain() (int64, error) {
 	if s.fifo < 0 {
 		return 0, nil
 	}
+	return s.carry()
+}
+
+func (s *stream) carry() (int64, error) {
 	for range 16 {
 		n, err := s.move()
 		if err != nil || n == 0 {

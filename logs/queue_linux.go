@@ -1,3 +1,5 @@
+//go:build !logs_poll
+
 package logs
 
 // queue is a first-in-first-out queue of streams in a ring.

@@ -1,3 +1,5 @@
+//go:build !logs_poll
+
 package logs
 
 import (
