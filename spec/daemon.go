@@ -459,7 +459,7 @@ func readReady(t *table) *Ready {
 	case ready.Type == "delay" && !there:
 		r.missing("secs", "write after how many seconds it counts as ready, such as secs = 5")
 	case ready.Type == "delay":
-		ready.Delay = r.seconds("secs", 0, false)
+		ready.Delay = r.seconds("secs", 0, true)
 	case there && ready.Type != "":
 		r.fail("secs", `take it out, or write type = "delay"`, "doesn't go with type %s", quote(ready.Type))
 	}

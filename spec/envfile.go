@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // ReadEnvFile reads an environment file, at each start of a daemon. Lines are
@@ -115,8 +116,8 @@ func checkEnvName(key string) (msg, hint string) {
 		return "has a blank before the =", "write KEY=value without blanks around the ="
 	case strings.ContainsAny(key, " \t\v\f\r"):
 		return "has a blank in it", "lines are KEY=value"
-	case strings.ContainsAny(key, "\"'`$\\"):
-		return "has a quote, a backslash or a $ in it", "a name has letters, digits and _"
+	case strings.ContainsAny(key, "\"'`$\\#;"), utf8.ValidString(key) && printable(key) != key:
+		return "has a sign in it that no name has", "a name has letters, digits and _"
 	}
 	return checkText(key)
 }

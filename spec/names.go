@@ -24,7 +24,17 @@ func CanonicalName(name string) string { return norm.NFC.String(name) }
 // equal or differ only by case, by Unicode's canonical caseless matching. File
 // systems that ignore case would give such daemons one folder.
 func NameKey(name string) string {
-	return norm.NFC.String(cases.Fold().String(norm.NFD.String(name)))
+	folded := cases.Fold().String(norm.NFD.String(name))
+	// The fold of x/text exchanges the cases of Cherokee instead of joining
+	// them, so each letter is also replaced by the first of those it folds to.
+	folded = strings.Map(func(r rune) rune {
+		first := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			first = min(first, f)
+		}
+		return first
+	}, folded)
+	return norm.NFC.String(folded)
 }
 
 // CheckName says what is wrong with a name, nil if nothing is. kind is what it

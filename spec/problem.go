@@ -111,11 +111,10 @@ func (ps Problems) limited() Problems {
 	if len(ps) <= maxProblems {
 		return ps
 	}
-	n := len(ps) - maxProblems
 	return append(ps[:maxProblems:maxProblems], Problem{
 		File:    ps[maxProblems].File,
-		Message: fmt.Sprintf("%d more problems are not shown", n),
-		Hint:    "mend those above first",
+		Message: fmt.Sprintf("there is more than these %d problems", maxProblems),
+		Hint:    "mend them first",
 	})
 }
 

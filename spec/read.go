@@ -1,8 +1,11 @@
 package spec
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"sort"
@@ -16,14 +19,32 @@ import (
 type report struct {
 	src      *source // nil without a file
 	problems Problems
+
+	at, line, column int // the last place, to count on from
 }
 
 func (r *report) add(at int, p Problem) {
+	if len(r.problems) > 5*maxProblems { // they could be millions
+		return
+	}
+	p.Message, p.Hint = printable(p.Message), printable(p.Hint) // keys in them may be anything
 	if r.src != nil {
 		p.File = r.src.file
-		p.Line, p.Column = r.src.place(at)
+		p.Line, p.Column = r.place(at)
 	}
 	r.problems = append(r.problems, p)
+}
+
+// place is source.place, quick enough for a line that is as long as the file
+// and wrong all along.
+func (r *report) place(at int) (line, column int) {
+	if at >= 0 && at <= len(r.src.data) && r.line > 0 && r.at <= at && bytes.IndexByte(r.src.data[r.at:at], '\n') < 0 {
+		r.column += utf8.RuneCount(r.src.data[r.at:at])
+	} else {
+		r.line, r.column = r.src.place(at)
+	}
+	r.at = at
+	return r.line, r.column
 }
 
 // table reads one table of a decoded document. Every key is asked for whether it
@@ -418,7 +439,7 @@ func (t *table) below(m map[string]any, n *node, key string) *table {
 func (t *table) done() {
 	told := 0
 	for _, k := range sortedKeys(t.vals) {
-		if !slices.Contains(t.asked, k) && told <= maxProblems {
+		if !slices.Contains(t.asked, k) && told <= maxProblems { // a hint takes a while to find
 			t.unknown(k)
 			told++
 		}
@@ -504,6 +525,9 @@ func fromJSON(data []byte) (any, error) {
 	d := json.NewDecoder(strings.NewReader(string(data)))
 	d.UseNumber()
 	v, err := jsonValue(d, 0)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errors.New("the JSON ends too early")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,16 @@
 // defaults and validates files, reports every problem with its position, and
 // holds the names and types that the rest of Syspulse works with.
 //
+// [Load] reads the files of one command and checks them together, [Parse] one
+// file's bytes; [DecodeDaemon] takes what a client of the API sent, under the
+// same rules, and [DecodeStored] what the journal kept. What is wrong comes as
+// [Problems], all of it at once; only a syntax error comes alone. What is legal
+// but not acted on, or doubtful, comes as [Warning] values.
+//
+// TOML is decoded into plain maps and every type is checked here, because the
+// decoder stops at the first wrong one and knows no columns; a second parser
+// finds the places.
+//
 // A [Daemon] is a value: once built it is never changed, so it may be shared
 // between goroutines. Its JSON form has the keys of the file format and is
 // what the journal and the registration copies keep.
