@@ -112,3 +112,30 @@ func runChunks(b *testing.B, size int, stdout *os.File, carried func()) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkOpen is what the first start of a daemon costs here, and each
+// later one.
+func BenchmarkOpen(b *testing.B) {
+	for _, name := range []string{"first", "again"} {
+		b.Run(name, func(b *testing.B) {
+			c := newCapturer(b, b.TempDir())
+			for i := 0; b.Loop(); i++ {
+				daemon := "d"
+				if name == "first" {
+					daemon = fmt.Sprint("d", i)
+				}
+				k, err := c.Open(daemon, me())
+				if err != nil {
+					b.Fatal(err)
+				}
+				stdout, stderr, err := k.Writers()
+				if err != nil {
+					b.Fatal(err)
+				}
+				stdout.Close()
+				stderr.Close()
+				k.Close()
+			}
+		})
+	}
+}

@@ -3,8 +3,10 @@
 package logs
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +17,67 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// A manager is killed again and again while a daemon writes: what the daemon
+// wrote is in the file, in order, once.
+func TestKilledCapturers(t *testing.T) {
+	lines, kills := 60_000, 40
+	if testing.Short() {
+		lines, kills = 20_000, 10
+	}
+	dir := t.TempDir()
+	c := newCapturer(t, dir)
+	k := open(t, c, "d")
+	stdout, stderr := writers(t, k)
+	path, _ := k.Paths()
+	daemon := helper(t, "lines", fmt.Sprint("LINES=", lines))
+	daemon.Stdout = stdout
+	hold := stdin(t, daemon)
+	c.Close() // from here on nobody reads
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Close()
+	stderr.Close()
+
+	var want strings.Builder
+	for i := range lines {
+		want.WriteString(line(i))
+	}
+	for i := range kills {
+		manager := helper(t, "capture", "DIR="+dir)
+		stdin(t, manager)
+		out, err := manager.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := manager.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := bufio.NewReader(out).ReadString('\n'); s != "ready\n" {
+			t.Fatalf("%q, %v", s, err)
+		}
+		// Kill it at any moment of its share of the bytes, or soon after.
+		enough := int64(want.Len()) * int64(i+1) / int64(kills+1)
+		for size(path) < enough {
+			time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+		}
+		manager.Process.Kill()
+		manager.Wait()
+	}
+	c = newCapturer(t, dir)
+	k = open(t, c, "d")
+	ch := grown(t, k, Stdout)
+	until(ch, func() bool { return size(path) >= int64(want.Len()) })
+	hold.Close()
+	if err := daemon.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := k.Drain(); err != nil {
+		t.Error(err)
+	}
+	compareLines(t, contents(t, path), want.String())
+}
 
 // idle waits until every stream is armed and no worker is left.
 func idle(c *Capturer) {
