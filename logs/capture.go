@@ -242,6 +242,7 @@ func (c *Capturer) Remove(daemon string, purge bool) error {
 }
 
 func (c *Capturer) removeLocked(daemon string, purge bool) error {
+	c.hubs.drop(daemon)
 	var errs []error
 	for _, which := range []Stream{Stdout, Stderr} {
 		err := os.Remove(filepath.Join(c.dir, "run", daemon+"."+which.String()))

@@ -11,7 +11,8 @@
 // On Linux bytes go from the pipe to the file by splice(2), which consumes
 // from the pipe exactly what it has written to the file. No byte is ever in
 // the manager's memory, so SIGKILL can neither lose nor double one. Elsewhere
-// bytes are read and written, and a SIGKILL in between may lose one block. On
+// bytes are read and written, and a SIGKILL in between may lose one block of
+// 64 KiB; so it is on a file system that can't splice. On
 // Windows the daemon is given the log file itself.
 //
 // Splicing at every wake-up would cost more than the writing itself when a

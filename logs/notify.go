@@ -101,3 +101,16 @@ func (hs *hubs) subscribe(daemon string, s Stream, f func(Event)) (stop func()) 
 		h.subs.Store(&subs)
 	}
 }
+
+// drop forgets a daemon that is removed, unless somebody waits for it to come
+// again.
+func (hs *hubs) drop(daemon string) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for _, s := range []Stream{Stdout, Stderr} {
+		key := hubKey{daemon, s}
+		if h := hs.m[key]; h != nil && h.subs.Load() == nil {
+			delete(hs.m, key)
+		}
+	}
+}
