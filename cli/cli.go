@@ -161,26 +161,30 @@ or with a manager in the background:
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:               "syspulse",
-		Short:             "A daemon manager for every platform",
-		Long:              rootLong,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Args:              a.unknownCommand,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.settle() },
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Use:                   "syspulse",
+		DisableFlagsInUseLine: true,
+		Short:                 "A daemon manager for every platform",
+		Long:                  rootLong,
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		Args:                  a.unknownCommand,
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE:     func(*cobra.Command, []string) error { return a.settle() },
+		CompletionOptions:     cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	f := root.PersistentFlags()
 	f.SortFlags = false
 	f.StringVar(&a.dataDirFlag, "data-dir", "", "where the manager keeps its state, `PATH` (default ~/.syspulse; also SYSPULSE_DATA_DIR)")
 	f.StringVar(&a.socketFlag, "socket", "", "`PATH` of the manager's socket (default syspulse.sock in the data directory)")
-	f.StringVar(&a.format, "format", "table", "`table|json`")
+	f.StringVar(&a.format, "format", "table", "print a `table|json`")
 	f.BoolVar(&a.json, "json", false, "short for --format json")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR; none where the output is no terminal)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "say errors only")
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { io.WriteString(a.stdout, a.help(cmd)) })
+	cobra.EnableCommandSorting = false // in the order of use
+	root.InitDefaultHelpFlag()
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "help [COMMAND]", Short: "Help about a command", RunE: func(cmd *cobra.Command, args []string) error {
 		c, _, err := cmd.Root().Find(args)
 		if err != nil || c == nil || c == cmd.Root() && len(args) > 0 {

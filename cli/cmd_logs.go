@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -40,21 +42,17 @@ With -f it goes on until Ctrl-C, across restarts of the daemons.`,
 			if stderr {
 				q.Streams = []api.Stream{api.Stderr}
 			}
-			seq, err := m.Logs(ctx, q)
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cancel()
+			lines, err := pump(ctx, &wg, func() (seq2[api.LogLine], error) { return m.Logs(ctx, q) })
 			if err != nil {
 				return err
 			}
 			many := len(names) > 1 || sel.all || len(sel.tags) > 0
-			p := newLinePrinter(a, many)
-			for l, err := range seq {
-				if err != nil {
-					return ended(cmd.Context(), err)
-				}
-				if err := p.line(l); err != nil {
-					return err
-				}
-			}
-			return nil
+			out := bufio.NewWriterSize(a.stdout, 64<<10)
+			err = a.copyLines(newLinePrinter(a, out, many), out, lines)
+			return ended(cmd.Context(), err)
 		},
 	}
 	cmd.Flags().VarP(&lines, "lines", "n", "the last `N` lines of each daemon, or all")
@@ -63,6 +61,29 @@ With -f it goes on until Ctrl-C, across restarts of the daemons.`,
 	sel.flags(cmd, true)
 	a.completeTags(cmd)
 	return cmd
+}
+
+// copyLines prints lines as they come: many at once if many wait.
+func (a *app) copyLines(p *linePrinter, out *bufio.Writer, lines <-chan item[api.LogLine]) error {
+	for {
+		var l item[api.LogLine]
+		var more bool
+		select {
+		case l, more = <-lines:
+		default:
+			if err := out.Flush(); err != nil {
+				return fmt.Errorf("can't write: %w", err)
+			}
+			l, more = <-lines
+		}
+		if !more || l.err != nil {
+			p.endLine()
+			return errors.Join(l.err, out.Flush())
+		}
+		if err := p.line(l.value); err != nil {
+			return err
+		}
+	}
 }
 
 // ended is the end of a stream: a Ctrl-C is how it is meant to end.
@@ -99,16 +120,19 @@ func (n *lineCount) Set(s string) error {
 func (n *lineCount) Type() string { return "N" }
 
 // linePrinter prints daemons' lines, with names before them if they are
-// several.
+// several. A line that comes in pieces is put together again, unless another
+// gets in between.
 type linePrinter struct {
 	a     *app
+	out   io.Writer
 	names bool
 	width int
 	color map[string]string
+	open  string // whose line isn't ended yet
 }
 
-func newLinePrinter(a *app, names bool) *linePrinter {
-	return &linePrinter{a: a, names: names, color: map[string]string{}}
+func newLinePrinter(a *app, out io.Writer, names bool) *linePrinter {
+	return &linePrinter{a: a, out: out, names: names, color: map[string]string{}}
 }
 
 // prefix is the name before a line, in the daemon's colour.
@@ -124,18 +148,48 @@ func (p *linePrinter) prefix(name string) string {
 
 func (p *linePrinter) line(l api.LogLine) error {
 	if p.a.json {
-		return p.a.writeJSON(p.a.stdout, l)
+		return p.a.writeJSON(p.out, l)
+	}
+	if l.Notice != "" {
+		if !p.a.quiet {
+			fmt.Fprintf(p.a.stderr, "%s: %s\n", clean(l.Daemon), clean(l.Notice))
+		}
+		return nil
 	}
 	text := l.Line
+	if l.Bytes != nil {
+		text = string(l.Bytes)
+	}
 	if p.a.outTTY {
 		text = cleanLine(text, p.a.color())
 	}
-	if p.names {
-		text = p.prefix(l.Daemon) + text
+	source := l.Daemon + "/" + string(l.Stream)
+	if !l.Continues || p.open != source {
+		if err := p.endLine(); err != nil {
+			return err
+		}
+		if p.names {
+			text = p.prefix(l.Daemon) + text
+		}
 	}
-	_, err := io.WriteString(p.a.stdout, text+"\n")
-	if err != nil {
+	p.open = ""
+	if l.Partial {
+		p.open = source
+	} else {
+		text += "\n"
+	}
+	if _, err := io.WriteString(p.out, text); err != nil {
 		return fmt.Errorf("can't write: %w", err)
 	}
 	return nil
+}
+
+// endLine ends a line whose rest hasn't come.
+func (p *linePrinter) endLine() error {
+	if p.open == "" {
+		return nil
+	}
+	p.open = ""
+	_, err := io.WriteString(p.out, "\n")
+	return err
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -94,19 +93,10 @@ func rows(list []api.Daemon) []api.Daemon {
 
 // detailsJSON is the one object of `status NAME`: env is there if asked for.
 func detailsJSON(d api.Details) any {
-	if d.Env != nil {
-		return d
-	}
-	b, err := json.Marshal(d)
-	if err != nil {
-		return d
-	}
-	var m map[string]json.RawMessage
-	if json.Unmarshal(b, &m) != nil {
-		return d
-	}
-	delete(m, "env")
-	return m
+	return struct {
+		api.Details
+		Env map[string]string `json:"env,omitempty"` // hides that of Details
+	}{d, d.Env}
 }
 
 func (a *app) statusTable(list []api.Daemon, now time.Time) {

@@ -207,11 +207,11 @@ func args(min, max int, what string) cobra.PositionalArgs {
 func nearest(word string, known []string) string {
 	best, distance := "", 1+len(word)/3
 	for _, k := range known {
-		if d := editDistance(word, k); d <= distance && (best == "" || d < distance) {
+		if d := editDistance(word, k); d < len(word) && d <= distance && (best == "" || d < distance) {
 			best, distance = k, d
 		}
 	}
-	if best == "" && len(word) >= 3 {
+	if best == "" && word != "" {
 		for _, k := range known {
 			if strings.HasPrefix(k, word) {
 				return k

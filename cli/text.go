@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -185,12 +186,13 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 		}
 	}
 	ago := strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(s, "-"), "ago"))
-	var days int
-	if n, err := fmt.Sscanf(ago, "%dd", &days); n == 1 && err == nil && days >= 0 && days < 100_000 {
-		_, ago, _ = strings.Cut(ago, "d")
-		if ago = strings.TrimSpace(ago); ago == "" {
-			ago = "0s"
+	days := 0
+	if before, after, ok := strings.Cut(ago, "d"); ok {
+		n, err := strconv.ParseUint(before, 10, 16)
+		if err != nil {
+			n, after = 0, "?"
 		}
+		days, ago = int(n), or(strings.TrimSpace(after), "0s")
 	}
 	if d, err := time.ParseDuration(strings.ReplaceAll(ago, " ", "")); err == nil && d >= 0 {
 		return now.AddDate(0, 0, -days).Add(-d), nil

@@ -49,7 +49,7 @@ func (a *app) up(ctx context.Context, set *spec.Set, exitWith string) error {
 	} else if err != nil {
 		return err
 	}
-	u := &upRun{app: a, m: m, host: h, names: namesOf(set), exitWith: exitWith, print: newLinePrinter(a, true), signals: signals}
+	u := &upRun{app: a, m: m, host: h, names: namesOf(set), exitWith: exitWith, print: newLinePrinter(a, a.stdout, true), signals: signals, last: map[string]supervision.Kind{}}
 	err = u.run(ctx, set)
 	if h != nil {
 		u.shutdown(ctx)
@@ -67,8 +67,9 @@ type upRun struct {
 	print    *linePrinter
 	signals  chan os.Signal
 
-	began []string // what this up started
-	out   error    // the output is gone
+	began []string                    // what this up started
+	last  map[string]supervision.Kind // each daemon's last event
+	out   error                       // the output is gone
 }
 
 func (u *upRun) run(ctx context.Context, set *spec.Set) error {
@@ -151,6 +152,18 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			if l.err != nil {
 				return l.err
 			}
+			// What happened to a daemon is told before what it wrote since.
+			for waiting := true; waiting; {
+				select {
+				case e, ok := <-events:
+					if waiting = ok && e.err == nil; waiting {
+						u.event(e.value)
+						ask = ask || mayEnd(e.value)
+					}
+				default:
+					waiting = false
+				}
+			}
 			u.line(l.value)
 		case e, ok := <-events:
 			if !ok {
@@ -160,7 +173,7 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 				return e.err
 			}
 			u.event(e.value)
-			ask = e.value.State == nil || isEnd(*e.value.State)
+			ask = mayEnd(e.value)
 		case <-managerDone:
 			return u.host.end()
 		case sig := <-u.signals:
@@ -218,6 +231,10 @@ func pump[T any](ctx context.Context, wg *sync.WaitGroup, open func() (seq2[T], 
 	})
 	return ch, nil
 }
+
+// mayEnd reports whether a daemon may have ended for good with e. Removed ones
+// have no state.
+func mayEnd(e api.Event) bool { return e.State == nil || isEnd(*e.State) }
 
 func isEnd(s supervision.State) bool { return s == supervision.Stopped || s == supervision.Failed }
 
@@ -329,12 +346,18 @@ func (u *upRun) interrupted(ctx context.Context, sig os.Signal, lines <-chan ite
 // stop stops what this up started and shows what is written meanwhile. A
 // signal kills what is left.
 func (u *upRun) stop(ctx context.Context, lines <-chan item[api.LogLine], events <-chan item[api.Event]) {
-	if len(u.began) == 0 {
+	// What has ended is left as it is: a failed daemon stays failed.
+	now, err := u.states(ctx, nil)
+	names := slices.DeleteFunc(slices.Clone(u.began), func(name string) bool {
+		d, ok := now[name]
+		return err == nil && (!ok || endedForGood(d))
+	})
+	if len(names) == 0 {
 		return
 	}
 	done := make(chan error, 8)
 	end := func(force bool) {
-		_, err := u.m.Stop(ctx, api.ActionRequest{Selector: api.Selector{Names: u.began}, Force: force})
+		_, err := u.m.Stop(ctx, api.ActionRequest{Selector: api.Selector{Names: names}, Force: force})
 		done <- err
 	}
 	waiting := 1
@@ -412,12 +435,6 @@ func (u *upRun) shutdown(ctx context.Context) {
 	}
 }
 
-func (u *upRun) write(s string) {
-	if _, err := fmt.Fprintln(u.stdout, s); err != nil && u.out == nil {
-		u.out = err
-	}
-}
-
 func (u *upRun) line(l api.LogLine) {
 	var err error
 	if u.json {
@@ -435,7 +452,10 @@ func (u *upRun) line(l api.LogLine) {
 
 func (u *upRun) notice(name, color, text string) {
 	if !u.quiet {
-		u.write(u.print.prefix(name) + u.paint(color, clean("-- "+text)))
+		u.print.endLine()
+		if _, err := fmt.Fprintln(u.stdout, u.print.prefix(name)+u.paint(color, clean("-- "+text))); err != nil && u.out == nil {
+			u.out = err
+		}
 	}
 }
 
@@ -453,7 +473,17 @@ func (u *upRun) event(e api.Event) {
 	if e.Daemon == nil {
 		return
 	}
+	last := u.last[*e.Daemon]
+	u.last[*e.Daemon] = e.Event
 	text, color := notice(e)
+	if last == supervision.EventExited { // which has said why
+		switch e.Event {
+		case supervision.EventStopped:
+			return
+		case supervision.EventFailed:
+			text = "failed"
+		}
+	}
 	if text != "" {
 		u.notice(*e.Daemon, color, text)
 	}
