@@ -52,7 +52,7 @@ type TailOptions struct {
 // ever does, Continues. A daemon that ended in the middle of a line is
 // continued in it by its next incarnation, since so it is in the file.
 type Line struct {
-	Time      time.Time // when it was read
+	Time      time.Time // when it was read; zero for what there was when reading began
 	Daemon    string
 	Stream    Stream
 	Data      []byte // without its newline; any bytes; the receiver may keep it
@@ -213,6 +213,7 @@ type source struct {
 	continued bool      // a piece of that line was given out
 	deadline  time.Time // when pending is given out; zero if it is empty
 	done      bool      // not following: all was read
+	fresh     bool      // what was read last was not there at the beginning
 
 	mu       sync.Mutex // of what follows, which event sets
 	grown    bool       // it is worth looking
@@ -441,6 +442,7 @@ func (s *source) read() ([]Line, error) {
 		}
 		if len(chunk) > 0 {
 			s.again()
+			s.fresh = s.off >= s.limit
 			s.off += int64(len(chunk))
 			if lines := s.split(chunk); len(lines) > 0 {
 				return lines, nil
@@ -651,7 +653,11 @@ func (g *segment) open() (io.ReadCloser, error) {
 
 // line makes one that has all but its data.
 func (s *source) line(now time.Time) Line {
-	return Line{Time: now, Daemon: s.Daemon, Stream: s.Stream}
+	l := Line{Daemon: s.Daemon, Stream: s.Stream}
+	if s.fresh {
+		l.Time = now
+	}
+	return l
 }
 
 // split cuts a chunk, which it keeps, into lines.
