@@ -1,7 +1,9 @@
 package persist
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -48,6 +50,8 @@ func (s *Store) Append(events []supervision.Event) error {
 	if s.Degraded() == "" {
 		if err := s.commit(entries, len(events)); err != nil {
 			s.degrade(err)
+		} else {
+			s.kept += len(events)
 		}
 	}
 	s.apply(events)
@@ -266,9 +270,35 @@ func (s *Store) publish(events []supervision.Event) {
 		return
 	}
 	s.pending = append(s.pending, events...)
-	if over := len(s.pending) - s.opts.MaxPending; over > 0 {
-		s.pending = append(s.pending[:0:0], s.pending[over:]...)
+	over := max(0, len(s.pending)-s.opts.MaxPending)
+	for _, ev := range s.pending[:over] {
+		if ev.Daemon == "" {
+			continue
+		}
+		// Of the events that are left out the last of each daemon stays, and
+		// with it the last registration: history has holes, states don't.
+		if was := s.condensed[ev.Daemon]; ev.Kind != supervision.EventRemoved {
+			if ev.Spec == nil {
+				ev.Spec = was.Spec
+			}
+			if ev.Record == nil {
+				ev.Record = was.Record
+			}
+		}
+		s.condensed[ev.Daemon] = ev
 	}
+	s.pending = s.pending[over:]
+}
+
+// unwritten is what is in memory only, in order. s.rmu is held, or it is the
+// writer that asks.
+func (s *Store) unwritten() []supervision.Event {
+	events := make([]supervision.Event, 0, len(s.condensed)+len(s.pending))
+	for _, ev := range s.condensed {
+		events = append(events, ev)
+	}
+	slices.SortFunc(events, func(a, b supervision.Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	return append(events, s.pending...)
 }
 
 // Sync makes everything that was appended before survive a power cut. It fails

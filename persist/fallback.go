@@ -147,7 +147,7 @@ func (s *Store) readAt(parent string) error {
 	if free, err := diskFree(dir); err != nil || free < size+8*memTableSize {
 		return fmt.Errorf("%s has no room for a copy of it", parent)
 	}
-	if err := copyDir(dir, s.stateDir); err != nil {
+	if err := copyDir(dir, s.stateDir, func(string) bool { return false }); err != nil {
 		return err
 	}
 	db, err := openBadger(databaseOptions(dir, s.log))
@@ -163,15 +163,15 @@ func (s *Store) readAt(parent string) error {
 	return errors.Join(err, s.closeDB())
 }
 
-// copyDir copies the files of a folder, without the zeros at their ends: the
-// logs are mostly holes.
-func copyDir(dst, src string) error {
+// copyDir copies the files of a folder but those to be skipped, without the
+// zeros at their ends: the logs are mostly holes.
+func copyDir(dst, src string, skip func(name string) bool) error {
 	entries, err := os.ReadDir(src)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if !e.Type().IsRegular() {
+		if !e.Type().IsRegular() || skip(e.Name()) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(src, e.Name()))
@@ -256,6 +256,8 @@ func (s *Store) adoptNumbers() error {
 	}
 	s.nextID = next
 	s.firstSeq = min(s.firstSeq, found.firstSeq)
+	s.baseSeq = found.baseSeq
+	s.kept = found.kept
 	s.blind = false
 	return nil
 }

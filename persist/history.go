@@ -35,7 +35,7 @@ func (q *HistoryQuery) wants(seq uint64, nanos int64) bool {
 func (s *Store) History(ctx context.Context, q HistoryQuery) ([]supervision.Event, error) {
 	s.rmu.RLock()
 	id, known := s.ids[q.Daemon]
-	pending := slices.Clone(s.pending)
+	pending := s.unwritten()
 	s.rmu.RUnlock()
 	if q.Daemon != "" && !known {
 		return nil, nil
@@ -113,7 +113,7 @@ func (e *BeforeError) Error() string {
 // time are deleted already.
 func (s *Store) At(ctx context.Context, t time.Time) ([]Daemon, error) {
 	s.rmu.RLock()
-	pending := slices.Clone(s.pending)
+	pending := s.unwritten()
 	s.rmu.RUnlock()
 	nanos := clampNanos(t)
 	out := make(map[string]*Daemon)

@@ -3,7 +3,9 @@ package persist
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -25,24 +27,118 @@ func (s *Store) open() error {
 	if err := s.checkFormat(true); err != nil {
 		return err
 	}
-	err := s.openDB()
-	if err != nil && isEnvironment(err) {
-		return s.openInMemory(err)
+	found, err := inspect(s.stateDir)
+	if err != nil {
+		return s.openInMemory(fmt.Errorf("the journal can't be read: %w", err))
 	}
-	damaged := err != nil
-	if damaged {
-		if err := s.setAside(err); err != nil {
-			return err
+	s.keepLoose(found.loose)
+	lossy, err := s.openFound(found)
+	if err == nil && (lossy || s.incomplete()) && len(found.loose) > 0 {
+		lossy, err = true, s.adoptLoose()
+	}
+	if err != nil {
+		if isEnvironment(err) {
+			return s.openInMemory(err)
 		}
+		return err
 	}
-	if err := s.reconcile(damaged); err != nil {
+	if err := os.RemoveAll(s.looseDir()); err != nil {
+		s.log.Warn("tables that the journal does not use are left behind", "error", err)
+	}
+	if err := s.reconcile(lossy || s.incomplete()); err != nil {
 		return errors.Join(err, s.closeDB())
 	}
 	s.recovered()
-	if s.wal.rotations >= flattenAt {
-		s.tidy()
-	}
+	s.tidy()
 	return nil
+}
+
+// incomplete reports whether the journal lacks something that it had.
+func (s *Store) incomplete() bool {
+	for _, d := range s.daemons {
+		if d.reg == nil {
+			return true
+		}
+	}
+	return len(s.gaps) > 0 || s.readMark() > s.lastSeq || s.copies.upTo() > s.lastSeq
+}
+
+// openFound opens the database, repairs it, or begins a new one. It reports
+// whether something may be lost.
+func (s *Store) openFound(found inspection) (lossy bool, err error) {
+	for _, name := range found.logs {
+		// Badger cuts it off where it can't be read.
+		lossy = true
+		if err := s.copyAside(name); err != nil {
+			return lossy, err
+		}
+		s.notice("the journal's log %s is damaged; what is behind the damage is lost, and the file was copied to %s", name, s.aside)
+	}
+	var why error
+	switch {
+	case found.manifest != nil:
+		why = fmt.Errorf("the journal is damaged: %w", found.manifest)
+	case len(found.tables) > 0:
+		why = fmt.Errorf("of the journal %s is damaged", strings.Join(found.tables, ", "))
+	default:
+		if why = s.openDB(); why == nil || isEnvironment(why) {
+			return lossy, why
+		}
+	}
+	s.reset()
+	if err = s.repair(found); err == nil {
+		err = s.openDB()
+	}
+	if err == nil {
+		s.notice("%v; it was set aside as %s, and what could be read of it was taken over", why, s.aside)
+		return true, nil
+	}
+	if isEnvironment(err) {
+		return true, err
+	}
+	return true, s.beginAnew(errors.Join(why, err))
+}
+
+// beginAnew sets a journal aside that nothing can be read of.
+func (s *Store) beginAnew(why error) error {
+	s.reset()
+	aside := false
+	if s.aside != "" {
+		_, err := os.Stat(filepath.Join(s.aside, "state"))
+		aside = err == nil
+	}
+	var err error
+	if aside {
+		err = os.RemoveAll(s.stateDir) // the repaired copy
+	} else {
+		err = s.setAside()
+	}
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	s.notice("%v; it was set aside as %s and a new one was begun from the plain copies of the registrations", why, s.aside)
+	if err := s.checkFormat(true); err != nil {
+		return err
+	}
+	return s.openDB()
+}
+
+// The file state/MARK says up to which event the journal goes at least. It
+// tells of a loss that leaves no gap: of the end.
+
+func (s *Store) readMark() (seq uint64) {
+	if b, err := os.ReadFile(filepath.Join(s.stateDir, "MARK")); err == nil {
+		_, _ = fmt.Sscan(string(b), &seq)
+	}
+	return seq
+}
+
+// writeMark needs no sync: after a power cut an old mark is as good.
+func (s *Store) writeMark() {
+	path := filepath.Join(s.stateDir, "MARK")
+	if err := writeTemp(path+".tmp", fmt.Appendf(nil, "%d\n", s.snapSeq), false); err == nil {
+		_ = os.Rename(path+".tmp", path)
+	}
 }
 
 // openDB opens the database and replays it.
@@ -63,20 +159,6 @@ func (s *Store) openDB() error {
 		return errors.Join(err, s.closeDB())
 	}
 	return nil
-}
-
-// setAside renames a damaged journal and begins a new one.
-func (s *Store) setAside(why error) error {
-	aside := fmt.Sprintf("%s.damaged-%s", s.stateDir, s.opts.Now().UTC().Format("20060102T150405.000Z"))
-	if err := os.Rename(s.stateDir, aside); err != nil {
-		return fmt.Errorf("%w; and it can't be set aside: %w", why, err)
-	}
-	s.notice("%v; it was set aside as %s and a new one was begun from the plain copies of the registrations", why, aside)
-	s.reset()
-	if err := s.checkFormat(true); err != nil {
-		return err
-	}
-	return s.openDB()
 }
 
 // replay reads the snapshot and the events behind it.
@@ -166,6 +248,11 @@ func (s *Store) readMeta(txn *badger.Txn) error {
 	}
 	s.snapSeq = snap.Seq
 	s.lastSeq = snap.Seq
+	base := new(journalpb.Mark)
+	if _, err := meta(txn, metaBase, base); err != nil {
+		return err
+	}
+	s.baseSeq = base.Seq
 	_, err := meta(txn, metaManager, s.manager)
 	return err
 }
@@ -245,19 +332,30 @@ func (s *Store) readBounds(txn *badger.Txn) error {
 		}
 		it.Close()
 	}
-	return nil
+	if s.lastSeq >= s.firstSeq {
+		s.kept = int(min(s.lastSeq-s.firstSeq+1, math.MaxInt32))
+	}
+	if s.kept < s.opts.MaxEvents+2*trimChunk {
+		return nil
+	}
+	// More than it should be: numbers were left out.
+	s.kept = 0
+	return each(txn, eventPrefix, nil, func(*badger.Item) error {
+		s.kept++
+		return nil
+	})
 }
 
 // readTail replays what came after the snapshot.
 func (s *Store) readTail(txn *badger.Txn) error {
 	last := s.lastSeq
 	next := s.snapSeq + 1
-	var missing []string
 	note := func(from, to uint64) { // [from, to)
 		if to > from {
-			missing = append(missing, fmt.Sprintf("%d to %d", from, to-1))
+			s.gaps = append(s.gaps, fmt.Sprintf("%d to %d", from, to-1))
 		}
 	}
+	note(s.baseSeq+1, s.firstSeq)
 	err := each(txn, eventPrefix, seqKey(next), func(item *badger.Item) error {
 		p, err := valueOf(item, new(journalpb.Event))
 		if err != nil {
@@ -267,8 +365,17 @@ func (s *Store) readTail(txn *badger.Txn) error {
 		if err != nil {
 			return err
 		}
-		note(next, ev.Seq)
+		if ev.Seq > s.firstSeq {
+			note(next, ev.Seq)
+		}
 		next = ev.Seq + 1
+		k, ok := parseEventKey(item.Key())
+		if _, known := s.names[ev.Daemon]; ok && !known && ev.Daemon != "" {
+			// Its name was in a table that is lost.
+			s.names[ev.Daemon] = name{id: k.daemon}
+			s.ids[ev.Daemon] = k.daemon
+			s.nextID = max(s.nextID, k.daemon+1)
+		}
 		if ev.Daemon == "" {
 			s.lastSeq = ev.Seq
 			s.applyManager(p)
@@ -278,9 +385,6 @@ func (s *Store) readTail(txn *badger.Txn) error {
 		return nil
 	})
 	s.lastSeq = max(s.lastSeq, last)
-	if len(missing) > 0 {
-		s.notice("the journal has lost the events %s; the states of the daemons may be older ones", strings.Join(missing, ", "))
-	}
 	return err
 }
 

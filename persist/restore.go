@@ -6,37 +6,37 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cyber-boost/syspulse/persist/journalpb"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
 // reconcile compares the journal with the plain copies. Normally the copies
 // are a little behind and are brought up to date. They are ahead, or know more,
 // only if the journal has lost something: then it is restored from them.
-func (s *Store) reconcile(damaged bool) error {
+func (s *Store) reconcile(lossy bool) error {
 	c := s.copies
 	files, err := c.names()
 	if err != nil {
 		s.notice("the plain copies of the registrations can't be read: %v", err)
 	}
 	upTo := c.upTo()
-	incomplete := damaged || upTo > s.lastSeq
-	for _, d := range s.daemons {
-		incomplete = incomplete || d.reg == nil
-	}
-	if incomplete {
-		if err := s.restore(damaged, upTo); err != nil {
+	if lossy {
+		if err := s.restore(upTo); err != nil {
 			return err
 		}
 	}
 
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	missing := false
 	for name, d := range s.daemons {
 		if d.reg == nil {
 			continue
 		}
 		c.known[name] = d.wish()
 		file := fileName(name) + ".json"
+		missing = missing || !files[file]
 		if d.seq > upTo || !files[file] {
 			c.dirty[name] = newCopyFile(d)
 		}
@@ -49,27 +49,34 @@ func (s *Store) reconcile(damaged bool) error {
 		}
 	}
 	c.seq = s.lastSeq
-	if len(c.dirty) > 0 {
+	if len(c.dirty) > 0 && !missing {
 		c.plan()
+	}
+	c.mu.Unlock()
+	if missing {
+		// At once: a manager that is killed again and again, too soon for
+		// the delay, must not go without them for ever.
+		c.write()
 	}
 	return nil
 }
 
 // restore takes from the plain copies what the journal has lost.
-func (s *Store) restore(damaged bool, upTo uint64) error {
+func (s *Store) restore(upTo uint64) error {
+	if len(s.gaps) > 0 {
+		s.notice("the journal has lost the events %s; states may be older than they were", strings.Join(s.gaps, ", "))
+	}
+	end := s.lastSeq
+	if had := max(upTo, s.readMark()); had > end {
+		s.notice("the journal ends with event %d and had reached event %d: its last part is lost", end, had)
+		s.lastSeq = had // no number is used twice
+	}
 	all, bad, err := s.copies.readAll()
 	if err != nil {
 		return nil // reconcile has told it
 	}
 	for _, b := range bad {
 		s.notice("%s", b)
-	}
-	end := s.lastSeq
-	if upTo > end {
-		if end > 0 || !damaged {
-			s.notice("the journal ends with event %d, but the plain copies of the registrations are of event %d: its last part is lost", end, upTo)
-		}
-		s.lastSeq = upTo // no number is used twice
 	}
 	var events []supervision.Event
 	var names []string
@@ -80,7 +87,7 @@ func (s *Store) restore(damaged bool, upTo uint64) error {
 			Spec: &supervision.Registration{Spec: f.Spec, Source: f.Source}}
 		rec := supervision.Record{State: supervision.Stopped, Wanted: f.Wanted, Ended: f.Ended, Health: supervision.HealthUnknown}
 		switch {
-		case d == nil && (damaged || f.Seq > end):
+		case d == nil:
 			ev.Kind = supervision.EventRegistered
 		case d != nil && (d.reg == nil || f.Seq > end):
 			ev.Kind = supervision.EventChanged
@@ -113,6 +120,7 @@ func (s *Store) restore(damaged bool, upTo uint64) error {
 			if err := s.commit(entries, len(events)); err != nil {
 				return err
 			}
+			s.kept += len(events)
 		}
 		s.apply(events)
 		s.publish(events)
@@ -120,9 +128,27 @@ func (s *Store) restore(damaged bool, upTo uint64) error {
 	if s.Degraded() != "" {
 		return nil
 	}
+	if len(s.gaps) > 0 || len(events) > 0 && end == 0 {
+		// What the state was before now is not known for sure.
+		if err := s.forgetPast(); err != nil {
+			return err
+		}
+	}
 	// Numbers may have been left out; behind a snapshot nobody looks for them.
 	s.lost = true
 	return s.snapshot()
+}
+
+// forgetPast lets At answer from here on only.
+func (s *Store) forgetPast() error {
+	b, err := proto.Marshal(&journalpb.Mark{Seq: s.firstSeq - 1, Time: timeToPB(s.opts.Now())})
+	if err != nil {
+		return err
+	}
+	if end := s.firstSeq - 1; end > s.baseSeq {
+		s.baseSeq = end
+	}
+	return s.commit([]entry{{key: metaBase, val: b}}, 0)
 }
 
 func shortList(names []string) string {

@@ -25,7 +25,7 @@ func (s *Store) tidy() {
 			return
 		}
 	}
-	for s.lastSeq-s.firstSeq+1 >= uint64(s.opts.MaxEvents)+trimChunk {
+	for s.kept >= s.opts.MaxEvents+trimChunk {
 		if err := s.trim(); err != nil {
 			s.degrade(err)
 			return
@@ -58,6 +58,14 @@ func (s *Store) snapshot() error {
 // be committed with its mark or be followed by the same events again.
 func (s *Store) snapshotEntries() ([]entry, error) {
 	var entries []entry
+	if s.lost {
+		for n, nm := range s.names {
+			entries = append(entries, nameEntry(n, nm))
+		}
+		for _, d := range s.daemons {
+			d.recDirty, d.regDirty = true, true
+		}
+	}
 	put := func(key []byte, m proto.Message) error {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -102,14 +110,13 @@ func (s *Store) snapshotDone() {
 	}
 	s.snapSeq = s.lastSeq
 	s.lost = false
+	s.writeMark()
 }
 
 // trim deletes the oldest events and takes what they said into the base.
 func (s *Store) trim() error {
-	// The first to stay.
-	end := min(s.firstSeq+trimChunk, s.lastSeq-uint64(s.opts.MaxEvents)+1)
-	if end > s.snapSeq+1 {
-		// Startup replays what is behind the snapshot: it must be there.
+	// Startup replays what is behind the snapshot: it must stay, or be in it.
+	if s.firstSeq+trimChunk > s.snapSeq {
 		if err := s.snapshot(); err != nil {
 			return err
 		}
@@ -119,6 +126,8 @@ func (s *Store) trim() error {
 	var (
 		entries []entry
 		mark    journalpb.Mark
+		most    = min(trimChunk, s.kept-s.opts.MaxEvents)
+		end     = s.snapSeq + 1 // the first to stay
 		base    = make(map[daemonID]*last)
 		removed = make(map[daemonID]bool)
 	)
@@ -128,18 +137,19 @@ func (s *Store) trim() error {
 		for it.Seek(seqKey(s.firstSeq)); it.Valid(); it.Next() {
 			item := it.Item()
 			k, ok := parseEventKey(item.Key())
-			if ok && k.seq >= end {
-				break
-			}
-			entries = append(entries, entry{key: item.KeyCopy(nil), del: true})
 			if !ok {
 				continue
 			}
+			if len(entries) == most || k.seq > s.snapSeq {
+				end = k.seq
+				break
+			}
+			entries = append(entries, entry{key: item.KeyCopy(nil), del: true})
 			p := new(journalpb.Event)
 			if err := item.Value(func(b []byte) error { return proto.Unmarshal(b, p) }); err != nil {
 				return fmt.Errorf("event %d can't be read: %w", k.seq, err)
 			}
-			mark.Seq, mark.Time = k.seq, p.Time
+			mark.Time = p.Time
 			if k.daemon == 0 {
 				continue
 			}
@@ -173,6 +183,7 @@ func (s *Store) trim() error {
 	if err != nil {
 		return err
 	}
+	trimmed := len(entries)
 	for id := range removed {
 		entries = append(entries,
 			entry{key: daemonKey(basePrefix, id), del: true},
@@ -194,17 +205,20 @@ func (s *Store) trim() error {
 			entries = append(entries, entry{key: daemonKey(namePrefix, nm.id), del: true})
 		}
 	}
-	if mark.Seq != 0 {
-		b, err := proto.Marshal(&mark)
-		if err != nil {
-			return err
-		}
-		entries = append(entries, entry{key: metaBase, val: b})
+	mark.Seq = end - 1
+	b, err := proto.Marshal(&mark)
+	if err != nil {
+		return err
 	}
+	entries = append(entries, entry{key: metaBase, val: b})
 	if err := s.commit(entries, 0); err != nil {
 		return err
 	}
-	s.firstSeq = end
+	s.firstSeq, s.baseSeq = end, end-1
+	s.kept -= trimmed
+	if trimmed == 0 { // there is nothing left to delete
+		s.kept = 0
+	}
 	s.rmu.Lock()
 	for _, n := range gone {
 		delete(s.names, n)
@@ -264,7 +278,7 @@ func (s *Store) Compact() error {
 	if err := s.snapshot(); err != nil {
 		return err
 	}
-	for s.lastSeq-s.firstSeq+1 > uint64(s.opts.MaxEvents) {
+	for s.kept > s.opts.MaxEvents {
 		if err := s.trim(); err != nil {
 			return err
 		}
@@ -288,6 +302,7 @@ func (s *Store) recoverFrom(now bool) {
 	s.rmu.Lock()
 	dropped := s.degraded
 	s.degraded, s.pending = "", nil
+	clear(s.condensed)
 	s.visible = s.lastSeq
 	s.rmu.Unlock()
 	s.log.Info("the journal is on disk again", "was", dropped)
@@ -310,12 +325,7 @@ func (s *Store) rewrite() error {
 			return err
 		}
 	}
-	if s.lost {
-		for _, d := range s.daemons {
-			d.recDirty, d.regDirty = true, true
-		}
-	}
-	pending := s.pending // only the writer changes it
+	pending := s.unwritten()
 	entries := make([]entry, 0, len(pending)+8)
 	for i := range pending {
 		ev := &pending[i]
@@ -330,9 +340,7 @@ func (s *Store) rewrite() error {
 		key := eventKey{ev.Seq, clampNanos(ev.Time), s.names[ev.Daemon].id, contentsOf(ev)}
 		entries = append(entries, entry{key: key.append(nil), val: b})
 	}
-	for n, nm := range s.names {
-		entries = append(entries, nameEntry(n, nm))
-	}
+	s.lost = true // all of it is written
 	snap, err := s.snapshotEntries()
 	if err != nil {
 		return err
@@ -340,6 +348,7 @@ func (s *Store) rewrite() error {
 	if err := s.commit(append(entries, snap...), len(pending)); err != nil {
 		return err
 	}
+	s.kept += len(pending)
 	s.snapshotDone()
 	return s.sync()
 }

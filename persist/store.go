@@ -29,7 +29,9 @@
 // process. So the log's blocks are allocated before it is written, and before
 // a new log is begun the free space is looked at. Below a reserve the store
 // keeps events in memory ([Store.Degraded] says so) and writes them, with a
-// snapshot, once there is room.
+// snapshot, once there is room. What is left: a program that fills the whole
+// reserve in the milliseconds in which Badger writes a table ends the manager;
+// nothing committed is lost by that, and its successor starts in memory.
 package persist
 
 import (
@@ -150,6 +152,7 @@ type Store struct {
 	stateDir string
 	lock     *dirLock
 	recovery Recovery
+	aside    string // where damaged files of this start are; empty if there are none
 	copies   *copies
 
 	// Of the writer.
@@ -160,13 +163,16 @@ type Store struct {
 	nextID    daemonID
 	firstSeq  uint64 // the oldest event kept
 	lastSeq   uint64
+	kept      int    // how many events there are
+	baseSeq   uint64 // the newest deleted event
 	snapSeq   uint64 // the snapshot has all up to here
 	manager   *journalpb.Manager
 	wal       wal
 	openBatch bool // a batch in several transactions was begun and is not complete
 	retryAt   time.Time
-	lost      bool // synced data may be gone: a sync failed
-	blind     bool // what the journal holds could not be read
+	lost      bool     // synced data may be gone: a sync failed
+	gaps      []string // events that were missing at the start
+	blind     bool     // what the journal holds could not be read
 	slab      []byte
 
 	// db is nil while the journal can't be opened. dbmu is held for reading
@@ -181,7 +187,9 @@ type Store struct {
 	visible  uint64 // events after it belong to a batch that is not complete
 	degraded string // why events are kept in memory; empty if they are not
 	pending  []supervision.Event
-	ids      map[string]daemonID
+	// condensed is what is kept of the oldest of those, for each daemon.
+	condensed map[string]supervision.Event
+	ids       map[string]daemonID
 }
 
 // daemon is the current state of one daemon.
@@ -227,6 +235,8 @@ func Open(opts Options) (*Store, error) {
 		log:      opts.Logger,
 		stateDir: filepath.Join(dir, "state"),
 		lock:     lock,
+
+		condensed: make(map[string]supervision.Event),
 	}
 	s.reset()
 	if err := s.open(); err != nil {
@@ -242,7 +252,8 @@ func (s *Store) reset() {
 	s.ids = make(map[string]daemonID)
 	s.manager = new(journalpb.Manager)
 	s.nextID = 1
-	s.firstSeq, s.lastSeq, s.snapSeq = 1, 0, 0
+	s.firstSeq, s.lastSeq, s.snapSeq, s.baseSeq = 1, 0, 0, 0
+	s.gaps, s.kept = nil, 0
 	s.openBatch = false
 	s.visible = 0
 }
@@ -302,8 +313,27 @@ func (s *Store) Close() error {
 		errs = append(errs, err)
 	}
 	s.background.Wait()
-	errs = append(errs, s.closeDB(), s.copies.close(), s.lock.release())
+	if free, err := s.freeSpace(); err == nil && free < s.opts.ReserveBytes {
+		errs = append(errs, s.abandonDB())
+	} else {
+		errs = append(errs, s.closeDB())
+	}
+	errs = append(errs, s.copies.close(), s.lock.release())
 	return errors.Join(errs...)
+}
+
+// abandonDB is for a full disk: closing the database would write its memtable
+// to a table, which needs room. The logs are there and are replayed at the
+// next start. Its goroutines stay until the process ends.
+func (s *Store) abandonDB() error {
+	s.dbmu.Lock()
+	defer s.dbmu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	err := s.wal.sync(s)
+	s.db = nil
+	return err
 }
 
 // closeDB syncs, too.
