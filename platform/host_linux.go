@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,6 +78,7 @@ func (h *host) Start(c Command) (Process, error) {
 	env := marked(c.Env, c.Incarnation)
 
 	p := &process{host: h, incarnation: c.Incarnation, child: true, fifos: fifosOf(c.Stdout, c.Stderr)}
+	p.quick, p.await = p.quicklyEmpty, p.awaitEmpty
 	cgroupFD := -1
 	if dir := h.cgroupDir(c.Incarnation); dir != "" {
 		if fd, err := makeCgroup(dir); err == nil {
@@ -149,34 +149,6 @@ func (h *host) adopt(p *process) {
 		return
 	}
 	h.wakeReaper() // it may have died before it was registered
-}
-
-// credential is what the child must switch to; nil if it is that already.
-func credential(a *Account) *syscall.Credential {
-	if a == nil {
-		return nil
-	}
-	w := whoIs(nil)
-	if a.UID == w.uid && a.GID == w.gid && a.UID != 0 {
-		return nil // an ordinary user may not even set the groups it has
-	}
-	return &syscall.Credential{Uid: a.UID, Gid: a.GID, Groups: a.Groups}
-}
-
-// blockingFD is the descriptor of f without O_NONBLOCK, which would be shared
-// with the child.
-func blockingFD(f *os.File) (int, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var nerr error
-	err = raw.Control(func(v uintptr) {
-		fd = int(v)
-		nerr = unix.SetNonblock(fd, false)
-	})
-	return fd, errors.Join(err, nerr)
 }
 
 func makeCgroup(dir string) (int, error) {
@@ -250,6 +222,7 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	p := &process{host: h, id: id, incarnation: incarnation, pidfd: fd, child: s.ppid == h.selfPID}
 	p.cgroup = h.cgroupFor(incarnation, id.PID)
 	p.fifos = fifosOfPID(id.PID)
+	p.quick, p.await = p.quicklyEmpty, p.awaitEmpty
 	h.register(p)
 	h.adopt(p)
 	return p, nil

@@ -40,28 +40,19 @@ func (p *process) awaitEmpty() {
 			return
 		}
 		p.host.cgroupEvents.unwatch(p)
-		p.leftoversGone()
+		p.gone()
 		return
 	}
 	for {
 		members := p.members()
 		if len(members) == 0 {
-			p.leftoversGone()
+			p.gone()
 			return
 		}
 		if p.watchMembers(members) {
 			return
 		}
 	}
-}
-
-// leftoversGone ends the wait.
-func (p *process) leftoversGone() {
-	p.mu.Lock()
-	p.empty = true
-	p.left.waiting = false
-	p.mu.Unlock()
-	p.settle()
 }
 
 // watchMembers sees to it that awaitEmpty is called again when members have died.
@@ -201,7 +192,7 @@ func (c *cgroupEvents) changed() {
 	for _, p := range touched {
 		if !cgroupPopulated(p.cgroup) {
 			c.unwatch(p)
-			go p.leftoversGone()
+			go p.gone()
 		}
 	}
 }

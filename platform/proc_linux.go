@@ -10,26 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stat is what /proc/PID/stat says (proc_pid_stat(5)).
-type stat struct {
-	pid     int
-	state   byte // Z and X are dead
-	ppid    int
-	pgrp    int
-	session int
-	start   uint64 // clock ticks since boot
-}
-
-// procKey names a process beyond reuse of its pid on this boot.
-type procKey struct {
-	pid   int
-	start uint64
-}
-
-func (s stat) key() procKey { return procKey{s.pid, s.start} }
-
-func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
-
 // readProc reads a whole file of /proc, of which fstat knows no size. buf is
 // used if it is large enough.
 func readProc(path string, buf []byte) ([]byte, error) {

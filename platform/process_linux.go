@@ -3,7 +3,6 @@ package platform
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,19 +22,12 @@ type process struct {
 	child       bool     // what it orphans comes to us
 	pidfd       int      // -1 without
 
-	mu       sync.Mutex
-	watch    *Watch
-	grace    *time.Timer // until a dead process that nobody reaps counts as lost
-	exited   bool
-	exit     Exit
-	empty    bool // once true, it stays so
-	released bool
-	onExit   func(Exit)
-	onEmpty  func()
-	settling bool // somebody delivers
-	again    bool // and shall look once more
-	left     leftovers
-	known    map[procKey]bool // members of the last look
+	// All that follows is guarded by the notices' mu.
+	notices
+	watch *Watch
+	grace *time.Timer // until a dead process that nobody reaps counts as lost
+	left  leftovers
+	known map[procKey]bool // members of the last look
 }
 
 func (p *process) Identity() Identity  { return p.id }
@@ -142,79 +134,6 @@ func (p *process) giveUpExit() {
 	p.settle()
 }
 
-func (p *process) OnExit(f func(Exit)) {
-	p.mu.Lock()
-	p.onExit = f
-	now := p.exited
-	p.mu.Unlock()
-	if now {
-		go p.settle()
-	}
-}
-
-func (p *process) OnEmpty(f func()) {
-	p.mu.Lock()
-	p.onEmpty = f
-	now := p.exited
-	p.mu.Unlock()
-	if now {
-		go p.settle()
-	}
-}
-
-// settle calls the functions that are due: OnExit's, then OnEmpty's. One
-// goroutine at a time does it; others leave it a note.
-func (p *process) settle() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.settling {
-		p.again = true
-		return
-	}
-	p.settling = true
-	for {
-		p.again = false
-		switch {
-		case p.released || !p.exited:
-		case p.onExit != nil:
-			f, exit := p.onExit, p.exit
-			p.onExit = nil
-			p.mu.Unlock()
-			f(exit)
-			p.mu.Lock()
-			continue
-		case p.onEmpty != nil && !p.left.waiting:
-			p.mu.Unlock()
-			empty := p.quicklyEmpty()
-			p.mu.Lock()
-			if !empty && !p.empty {
-				// Looking closer takes longer than the poller should be kept.
-				p.left.waiting = true
-				go p.awaitEmpty()
-				break
-			}
-			if f := p.onEmpty; f != nil && !p.released {
-				p.onEmpty = nil
-				p.mu.Unlock()
-				f()
-				p.mu.Lock()
-			}
-			continue
-		}
-		if !p.again {
-			p.settling = false
-			return
-		}
-	}
-}
-
-// isExited says whether the first process has been seen dead.
-func (p *process) isExited() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.exited
-}
-
 func (p *process) Signal(sig string, mode spec.KillMode) error {
 	n, err := ParseSignal(sig)
 	if err != nil {
@@ -289,7 +208,7 @@ func dead(err error) error {
 // signalAll signals everything once. What is forked meanwhile is looked for
 // until a look finds nothing new.
 func (p *process) signalAll(sig unix.Signal) error {
-	n, err := p.sweep(func(s stat) (int, error) { return signalMember(s, sig) })
+	n, err := sweep(p.members, func(s stat) (int, error) { return signalMember(s, sig) })
 	if n == 0 && err == nil {
 		return ErrDead
 	}
@@ -314,41 +233,8 @@ func (p *process) Kill() error {
 	if p.cgroup != "" && !p.host.selfIn(p.cgroup) {
 		_ = cgroupKill(p.cgroup) // before Linux 5.14 the sweep does it alone
 	}
-	_, err := p.sweep(func(s stat) (int, error) { return signalMember(s, unix.SIGKILL) })
+	_, err := sweep(p.members, func(s stat) (int, error) { return signalMember(s, unix.SIGKILL) })
 	return err
-}
-
-// sweeps bounds the passes of one sweep. What has SIGKILL pending cannot fork, so
-// two or three passes are the rule; only a fork bomb that outruns the sweep gets here.
-const sweeps = 200
-
-// sweep calls f once for each member until a pass meets no new one, and returns
-// the sum of what f returned.
-func (p *process) sweep(f func(stat) (int, error)) (int, error) {
-	return sweep(p.members, f)
-}
-
-func sweep(members func() []stat, f func(stat) (int, error)) (int, error) {
-	seen := make(map[procKey]bool)
-	n, err := 0, error(nil)
-	for range sweeps {
-		fresh := false
-		for _, m := range members() {
-			if seen[m.key()] {
-				continue
-			}
-			seen[m.key()], fresh = true, true
-			did, e := f(m)
-			n += did
-			if e != nil {
-				err = errors.Join(err, e)
-			}
-		}
-		if !fresh {
-			return n, err
-		}
-	}
-	return n, errors.Join(err, errors.New("new processes appear faster than they can be signalled"))
 }
 
 // signalMember signals exactly the process that s describes. It returns 0 if
@@ -386,15 +272,6 @@ func (p *process) Empty() bool {
 	}
 	p.mu.Unlock()
 	return p.quicklyEmpty() || p.foundEmpty(len(p.members()) == 0)
-}
-
-func (p *process) foundEmpty(empty bool) bool {
-	if empty {
-		p.mu.Lock()
-		p.empty = true
-		p.mu.Unlock()
-	}
-	return empty
 }
 
 // quicklyEmpty answers the common case in microseconds: true is sure, false is

@@ -21,16 +21,6 @@ import (
 // at the rest of the machine. Processes that are adopted from another parent lose
 // their orphans to that one: for them the whole of /proc is read.
 
-// proc is a process as a pass over the process table saw it.
-type proc struct {
-	stat
-	mark  string
-	files [2]fileID // descriptors 1 and 2, of those without a mark
-}
-
-// fileID names a file with a name; zero is none.
-type fileID struct{ dev, ino uint64 }
-
 // namedFIFO identifies the FIFO at a path, or behind /proc/PID/fd/N.
 func namedFIFO(path string) fileID {
 	var st unix.Stat_t
@@ -140,42 +130,6 @@ func (p *process) members() []stat {
 	p.mu.Lock()
 	p.known = known
 	p.mu.Unlock()
-	return out
-}
-
-// closure is what seed chooses and all that descends from it, without the dead,
-// and without self and what is below it.
-func closure(procs []proc, seed func(*proc) bool, self int) []stat {
-	const unknown, no, yes = 0, 1, 2
-	at := make(map[int]int, len(procs))
-	for i := range procs {
-		at[procs[i].pid] = i
-	}
-	verdict := make([]byte, len(procs))
-	var judge func(i, depth int) byte
-	judge = func(i, depth int) byte {
-		if verdict[i] != unknown {
-			return verdict[i]
-		}
-		v := byte(no)
-		switch s := &procs[i]; {
-		case s.pid == self:
-		case seed(s):
-			v = yes
-		case depth < len(procs): // a pass that saw a pid twice in motion could hold a circle
-			if parent, ok := at[s.ppid]; ok && s.ppid != s.pid {
-				v = judge(parent, depth+1)
-			}
-		}
-		verdict[i] = v
-		return v
-	}
-	var out []stat
-	for i := range procs {
-		if !procs[i].dead() && judge(i, 0) == yes {
-			out = append(out, procs[i].stat)
-		}
-	}
 	return out
 }
 
