@@ -174,7 +174,7 @@ func (a *app) results(list []api.Result, done func(api.Result) string) error {
 		if r.Error != nil {
 			message = *r.Error
 		}
-		if !strings.Contains(message, r.Name) {
+		if !mentions(message, r.Name) {
 			message = r.Name + ": " + message
 		}
 		fmt.Fprintf(a.stderr, "syspulse: %s\n", clean(message))
@@ -210,6 +210,11 @@ func (a *app) results(list []api.Result, done func(api.Result) string) error {
 		e.Code = api.CodeFailed
 	}
 	return &codeError{code: code, err: e}
+}
+
+// mentions reports whether a message says whom it is about.
+func mentions(message, name string) bool {
+	return slices.ContainsFunc(strings.Fields(message), func(word string) bool { return strings.Trim(word, "\"'`:;,.()") == name })
 }
 
 // patience is how long a wait may last without a word.
