@@ -109,6 +109,8 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 	applied := make(chan error, 1)
 	if len(set.Files) > 0 {
 		wg.Go(func() { applied <- applyFiles(ctx, h, set, log) })
+	} else {
+		h.serve()
 	}
 	for {
 		select {
@@ -121,6 +123,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 			if err != nil {
 				log.Error("the files were not applied", "error", err)
 			}
+			h.serve() // whoever gets an answer finds the files' daemons
 		case sig := <-signals:
 			if sig != sigHangup {
 				shutdown(sig.String())

@@ -18,12 +18,14 @@ const replyTimeout = 5 * time.Second
 // host is a manager in this process, with its socket.
 type host struct {
 	RunningManager
-	socket string
-	server *server.Server
-	served chan error
+	socket   string
+	listener net.Listener
+	server   *server.Server
+	served   chan error // nil before serve
 }
 
-// openHost starts a manager in this process and listens for its clients.
+// openHost starts a manager in this process and opens its socket. Clients that
+// connect wait until serve.
 func (a *app) openHost(log *slog.Logger) (*host, error) {
 	dir, err := a.dataDir()
 	if err != nil {
@@ -45,9 +47,16 @@ func (a *app) openHost(log *slog.Logger) (*host, error) {
 		m.Close()
 		return nil, err
 	}
-	h := &host{RunningManager: m, socket: socket, server: server.New(m, log), served: make(chan error, 1)}
-	go func(l net.Listener) { h.served <- h.server.Serve(l) }(l)
-	return h, nil
+	return &host{RunningManager: m, socket: socket, listener: l, server: server.New(m, log)}, nil
+}
+
+// serve begins to answer clients.
+func (h *host) serve() {
+	if h.served != nil {
+		return
+	}
+	h.served = make(chan error, 1)
+	go func() { h.served <- h.server.Serve(h.listener) }()
 }
 
 // close ends what openHost began. The socket vanishes last: whoever waits for
@@ -55,6 +64,10 @@ func (a *app) openHost(log *slog.Logger) (*host, error) {
 func (h *host) close() {
 	h.server.EndStreams()
 	h.RunningManager.Close()
+	if h.served == nil {
+		h.listener.Close()
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), replyTimeout)
 	defer cancel()
 	if err := h.server.Shutdown(ctx); err != nil {

@@ -45,6 +45,7 @@ func (a *app) up(ctx context.Context, set *spec.Set, exitWith string) error {
 			return err
 		}
 		defer h.close()
+		h.serve()
 		m = h
 	} else if err != nil {
 		return err
