@@ -213,7 +213,7 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	}
 	if pidfdDead(fd) {
 		defer unix.Close(fd)
-		gone.Exit = exitBehind(fd)
+		gone.Exit = exitBehind(fd, id)
 		if gone.Exit == nil {
 			gone.Exit = h.deceased.find(id)
 		}
@@ -234,8 +234,11 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 const reapGrace = 250
 
 // exitBehind is how a dead process ended; nil if nobody can tell.
-func exitBehind(fd int) *Exit {
+func exitBehind(fd int, id Identity) *Exit {
 	if exit, err := waitPidfd(fd); err == nil {
+		return &exit
+	}
+	if exit, ok := zombieExit(id); ok {
 		return &exit
 	}
 	pidfdReaped(fd, reapGrace)

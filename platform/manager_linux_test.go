@@ -176,11 +176,12 @@ func TestZombieThatNobodyReaps(t *testing.T) {
 	if err := p.Signal("KILL", spec.KillMain); err != nil {
 		t.Fatal(err)
 	}
-	if got := awaitExit(t, p); got.Known {
-		t.Errorf("%+v: who told?", got)
+	killed := Exit{Known: true, Signal: "SIGKILL"}
+	if got := awaitExit(t, p); got != killed {
+		t.Errorf("%+v, want %+v", got, killed)
 	}
 	var gone *GoneError
-	if _, err := h.Adopt(who, newIncarnation()); !errors.As(err, &gone) || gone.Exit != nil {
+	if _, err := h.Adopt(who, newIncarnation()); !errors.As(err, &gone) || gone.Exit == nil || *gone.Exit != killed {
 		t.Errorf("a zombie was adopted: %v", err)
 	}
 }

@@ -94,7 +94,11 @@ func (p *process) reapLocked() (exit Exit, dead bool) {
 		p.rearm(Readable)
 		return Exit{}, false
 	}
-	// Not our child: the kernel tells once its parent has reaped it.
+	// Not our child: the kernel tells while nobody has reaped it, and, if it
+	// is new enough, once somebody has.
+	if exit, ok := zombieExit(p.id); ok {
+		return exit, true
+	}
 	if exit, ok := pidfdExit(p.pidfd); ok {
 		return exit, true
 	}
@@ -115,8 +119,8 @@ func (p *process) rearm(ev Events) {
 	}
 }
 
-// giveUpExit ends the wait for a parent that does not reap: a zombie counts as
-// dead, its code as unknown.
+// giveUpExit ends the wait for a parent that does not reap, where the kernel
+// doesn't let us look: a zombie counts as dead, its code as unknown.
 func (p *process) giveUpExit() {
 	p.mu.Lock()
 	if p.exited || p.released {
