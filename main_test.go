@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 //	json EXPR                 check the last standard output: KEY=VALUE,
 //	                          where KEY may be a path such as 0.name
 func TestScripts(t *testing.T) {
-	deadline := time.Now().Add(2 * time.Minute) // a command that hangs is told with its goroutines
+	deadline := time.Now().Add(40 * time.Second) // a command that hangs is told with its goroutines
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -65,11 +65,16 @@ func endManager(data string) {
 	_ = c.Shutdown(context.Background(), api.ShutdownRequest{Force: true}) // none may be running
 }
 
-const patience = 20 * time.Second
+// How long a script waits for something, and how often it looks: each look is
+// a process, and the manager needs some time, too.
+const (
+	patience = 20 * time.Second
+	tryAgain = 20 * time.Millisecond
+)
 
 // repeat calls f until it is true.
 func repeat(ts *testscript.TestScript, what string, f func() bool) {
-	for end := time.Now().Add(patience); !f(); {
+	for end := time.Now().Add(patience); !f(); time.Sleep(tryAgain) {
 		if time.Now().After(end) {
 			ts.Fatalf("%s: not within %v", what, patience)
 		}
@@ -88,6 +93,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		if re.MatchString(out) {
 			return
 		}
+		time.Sleep(tryAgain)
 		if time.Now().After(end) {
 			ts.Fatalf("%s: never matches %q within %v; last:\n%s%s", strings.Join(args[1:], " "), args[0], patience, out, ts.ReadFile("stderr"))
 		}
@@ -143,7 +149,11 @@ func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	gone := func() bool {
 		p, err := os.FindProcess(pid)
-		return err != nil || p.Signal(syscall.Signal(0)) != nil
+		if err != nil {
+			return true
+		}
+		defer p.Release()
+		return p.Signal(syscall.Signal(0)) != nil
 	}
 	if neg {
 		if gone() {
