@@ -147,7 +147,10 @@ func (e *engine) run(raw syscall.RawConn) {
 			}
 		}
 	})
-	if err != nil && !errors.Is(err, os.ErrClosed) {
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if err != nil && !closed {
 		e.log.Error("capture of output has ended", "error", err)
 	}
 }
