@@ -207,7 +207,7 @@ func (s *Store) reopen() error {
 	s.dbmu.Lock()
 	s.db = db
 	s.dbmu.Unlock()
-	s.wal.rotations = db.Levels()[0].NumTables
+	s.wal.rotations = db.Levels()[0].NumTables / 2
 	err = s.wal.opened(s)
 	if err == nil {
 		err = s.dropIncomplete()

@@ -50,6 +50,7 @@ func (s *Store) open() error {
 	}
 	s.recovered()
 	s.tidy()
+	s.pageOut()
 	return nil
 }
 
@@ -150,7 +151,7 @@ func (s *Store) openDB() error {
 	s.dbmu.Lock()
 	s.db = db
 	s.dbmu.Unlock()
-	s.wal.rotations = db.Levels()[0].NumTables
+	s.wal.rotations = db.Levels()[0].NumTables / 2 // a start has better things to do
 	err = s.wal.opened(s)
 	if err == nil {
 		err = s.replay()

@@ -260,7 +260,11 @@ func (s *Store) flattenNow() error {
 	if free < size+s.opts.ReserveBytes {
 		return fmt.Errorf("it takes %d bytes beside the reserve and %d are free", size, free)
 	}
-	return s.db.Flatten(1)
+	if err := s.db.Flatten(1); err != nil {
+		return err
+	}
+	s.pageOut()
+	return nil
 }
 
 // Compact takes a snapshot, deletes what is past the limit and frees its

@@ -150,34 +150,3 @@ func TestNewerStateIsRefused(t *testing.T) {
 	}
 	t.Log(err)
 }
-
-func BenchmarkAppend(b *testing.B) {
-	for _, n := range []int{1, 100} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := open(b, b.TempDir())
-			events := make([]supervision.Event, n)
-			appendTo(b, s, registered("web"))
-			b.ReportAllocs()
-			for b.Loop() {
-				for i := range events {
-					events[i] = started("web", i)
-				}
-				if err := s.Append(events); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/event")
-		})
-	}
-}
-
-func BenchmarkSync(b *testing.B) {
-	s := open(b, b.TempDir())
-	appendTo(b, s, registered("web"))
-	for b.Loop() {
-		appendTo(b, s, started("web", 1))
-		if err := s.Sync(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
