@@ -57,6 +57,9 @@ func BenchmarkStart1000(b *testing.B) {
 			}
 			wg.Wait()
 			b.StopTimer()
+			if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
+				b.ReportMetric(float64(len(tasks)), "threads")
+			}
 			for _, p := range procs {
 				c := make(chan struct{})
 				_ = p.Kill()

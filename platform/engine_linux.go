@@ -22,7 +22,6 @@ type engine struct {
 	null         int // /dev/null
 	bootID       string
 	orphans      int // /proc file of the main thread's children, which is what was reparented to us; -1 without
-	noPidfd      bool
 	selfPID      int
 	sigchld      chan os.Signal
 	deceased     *obituaries
@@ -73,11 +72,6 @@ func newEngine() (*engine, error) {
 		e.orphans = -1 // not in every kernel
 	}
 	e.cgroupEvents = newCgroupEvents(e.poller)
-	if fd, err := unix.PidfdOpen(e.selfPID, 0); err != nil {
-		e.noPidfd = true
-	} else {
-		unix.Close(fd)
-	}
 	// Whatever a daemon orphans comes to us instead of init, and stays findable.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, os.NewSyscallError("prctl", err)

@@ -102,8 +102,16 @@ func (h *host) EndLeftovers(incarnation string, id Identity) (int, error) {
 // thread of its own.
 func (h *host) awaitDeath(s stat, timeout time.Duration) bool {
 	fd, err := openPidfd(s.pid)
-	if err != nil {
-		return err == unix.ESRCH
+	if err == unix.ESRCH {
+		return true
+	}
+	if err != nil { // before Linux 5.3, or out of descriptors
+		for end := time.Now().Add(timeout); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if now, ok := readStat(s.pid); !ok || now.start != s.start || now.dead() {
+				return true
+			}
+		}
+		return false
 	}
 	defer unix.Close(fd)
 	if now, ok := readStat(s.pid); !ok || now.start != s.start {

@@ -1,6 +1,11 @@
 package platform
 
-import "testing"
+import (
+	"bufio"
+	"os"
+	"strconv"
+	"testing"
+)
 
 func needCgroups(t *testing.T, h Host) {
 	if h.(*host).cgroups == "" {
@@ -23,4 +28,24 @@ func end(t testing.TB, p Process) {
 	p.OnExit(func(Exit) {})
 	awaitEmpty(t, p)
 	p.Release()
+}
+
+func bufioScanner(r *os.File) *bufio.Scanner { return bufio.NewScanner(r) }
+
+func (l *lines) pid() int {
+	l.t.Helper()
+	n, err := strconv.Atoi(l.next())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return n
+}
+
+func executable(t testing.TB) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
 }

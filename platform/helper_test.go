@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -103,23 +102,12 @@ type lines struct {
 	s *bufio.Scanner
 }
 
-func bufioScanner(r *os.File) *bufio.Scanner { return bufio.NewScanner(r) }
-
 func (l *lines) next() string {
 	l.t.Helper()
 	if !l.s.Scan() {
 		l.t.Fatalf("output ended: %v", l.s.Err())
 	}
 	return l.s.Text()
-}
-
-func (l *lines) pid() int {
-	l.t.Helper()
-	n, err := strconv.Atoi(l.next())
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return n
 }
 
 func awaitExit(t testing.TB, p Process) Exit {
@@ -148,15 +136,6 @@ func receive[T any](t testing.TB, c <-chan T, what string) T {
 		t.Fatalf("no %s within %v", what, patience)
 		panic("unreachable")
 	}
-}
-
-func executable(t testing.TB) string {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exe
 }
 
 func write(t testing.TB, name, content string, mode os.FileMode) string {

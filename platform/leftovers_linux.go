@@ -11,7 +11,6 @@ import (
 // leftovers waits for the end of what a first process left behind. It is guarded
 // by the process's mu.
 type leftovers struct {
-	waiting bool           // awaitEmpty is under way, or something will call it
 	watches map[int]*Watch // by pidfd
 	retry   *time.Timer
 }

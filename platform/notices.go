@@ -105,13 +105,3 @@ func (n *notices) isExited() bool {
 	defer n.mu.Unlock()
 	return n.exited
 }
-
-// foundEmpty notes a look's result and returns it.
-func (n *notices) foundEmpty(empty bool) bool {
-	if empty {
-		n.mu.Lock()
-		n.empty = true
-		n.mu.Unlock()
-	}
-	return empty
-}

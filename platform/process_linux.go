@@ -78,18 +78,21 @@ func (p *process) died() {
 
 // reapLocked learns how the first process ended, and reaps it if it is ours.
 func (p *process) reapLocked() (exit Exit, dead bool) {
-	if p.pidfd < 0 {
+	exit, err := Exit{}, error(unix.EINVAL)
+	if p.pidfd >= 0 {
+		exit, err = waitPidfd(p.pidfd)
+	}
+	switch {
+	case err == nil:
+		return exit, true
+	case err == unix.EINVAL && p.child: // before Linux 5.4
 		var ws unix.WaitStatus
 		got, err := unix.Wait4(p.id.PID, &ws, unix.WNOHANG, nil)
 		if err == nil && got == p.id.PID {
 			return exitOf(ws), true
 		}
+		p.rearm(Readable)
 		return Exit{}, err == unix.ECHILD
-	}
-	exit, err := waitPidfd(p.pidfd)
-	switch {
-	case err == nil:
-		return exit, true
 	case err != unix.ECHILD || !pidfdDead(p.pidfd):
 		p.rearm(Readable)
 		return Exit{}, false

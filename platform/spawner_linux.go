@@ -94,10 +94,12 @@ func forkExec(path string, args, env []string, dir string, files [3]int, cred *s
 		Sys: &syscall.SysProcAttr{
 			Setsid:     true,
 			Credential: cred,
-			PidFD:      &pidfd,
 		},
 	}
 	pidfd = -1
+	if !withoutPidfds {
+		attr.Sys.PidFD = &pidfd
+	}
 	if cgroup >= 0 {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, cgroup
 	}

@@ -98,3 +98,13 @@ func sweep(members func() []stat, f func(stat) (int, error)) (int, error) {
 	}
 	return n, errors.Join(err, errors.New("new processes appear faster than they can be signalled"))
 }
+
+// foundEmpty notes a look's result and returns it.
+func (n *notices) foundEmpty(empty bool) bool {
+	if empty {
+		n.mu.Lock()
+		n.empty = true
+		n.mu.Unlock()
+	}
+	return empty
+}
