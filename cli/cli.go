@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -14,12 +15,14 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/api/client"
+	"github.com/cyber-boost/syspulse/persist"
 )
 
 // ManagerOptions say how a manager is started in this process.
@@ -100,9 +103,13 @@ func (a *app) run(ctx context.Context, args []string) (code int) {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	var bad *usageError
+	if errors.As(err, &bad) && bad.command == "" && cmd != nil {
+		bad.command = commandPath(cmd)
 	}
 	// Flags that stand behind the one that was wrong weren't read.
 	a.json = a.json || a.format == "json" || asksJSON(args)
@@ -255,8 +262,22 @@ func (a *app) socket() (string, error) {
 	return api.SocketPath(dir), nil
 }
 
-// manager is the manager at the other end of the socket.
-func (a *app) manager() (api.Manager, error) {
+// grace is how long a command waits for a manager that nothing is known of:
+// in `syspulse daemon & syspulse add …` both begin at once.
+const grace = 200 * time.Millisecond
+
+// startPatience is how long a manager may take from locking its data directory
+// until it answers, before it counts as one that doesn't.
+const startPatience = 10 * time.Second
+
+// manager is the manager at the other end of the socket. One that is starting
+// is waited for.
+func (a *app) manager() (api.Manager, error) { return a.managerWithin(grace) }
+
+// managerWithin is the manager at the other end of the socket. If nobody
+// answers there, it is waited for while there is one that starts, and at least
+// for grace.
+func (a *app) managerWithin(grace time.Duration) (api.Manager, error) {
 	socket, err := a.socket()
 	if err != nil {
 		return nil, err
@@ -264,5 +285,23 @@ func (a *app) manager() (api.Manager, error) {
 	if a.dial != nil {
 		return a.dial(socket), nil
 	}
-	return client.New(socket), nil
+	dir, err := a.dataDir()
+	if err != nil {
+		dir = "" // the socket was given, so there may be none
+	}
+	c := client.New(socket)
+	var began time.Time
+	c.Await(func() bool {
+		if began.IsZero() {
+			began = time.Now()
+		}
+		return time.Since(began) < grace || dir != "" && isStarting(dir)
+	})
+	return c, nil
+}
+
+// isStarting reports whether a manager has locked a data directory recently.
+func isStarting(dir string) bool {
+	_, since, ok := persist.Holder(dir)
+	return ok && time.Since(since) < startPatience
 }

@@ -16,7 +16,7 @@ func (a *app) cmdPing() *cobra.Command {
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m, err := a.manager()
+			m, err := a.managerWithin(0)
 			if err != nil {
 				return err
 			}

@@ -88,7 +88,7 @@ func (a *app) names(once bool) cobra.CompletionFunc {
 }
 
 func (a *app) complete() []api.Daemon {
-	m, err := a.manager()
+	m, err := a.managerWithin(0)
 	if err != nil {
 		return nil
 	}

@@ -41,6 +41,8 @@ type Client struct {
 	socket string
 	http   *http.Client
 
+	starting func() bool // nil: nobody is waited for
+
 	greeted sync.Mutex
 	known   bool // a manager has answered
 }
@@ -61,6 +63,11 @@ func New(socket string) *Client {
 	return c
 }
 
+// Await makes c wait for a manager that doesn't listen yet, for as long as
+// starting says that one is on its way (at most ten seconds). It is to be
+// called before the first request.
+func (c *Client) Await(starting func() bool) { c.starting = starting }
+
 // Socket is the address of the manager.
 func (c *Client) Socket() string { return c.socket }
 
@@ -71,11 +78,19 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	giveUp := time.Now().Add(connectPatience)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		conn, err := dial(ctx, c.socket)
-		if err == nil || !isBusy(err) || time.Now().After(giveUp) {
+		if err == nil || time.Now().After(giveUp) {
 			return conn, err
 		}
-		// A Unix socket refuses at once when its queue is full, and says
-		// nothing when it no longer is.
+		if isAbsent(err) {
+			if c.starting == nil || !c.starting() {
+				return nil, err
+			}
+			wait = min(wait, 10*time.Millisecond)
+		} else if !isBusy(err) {
+			return nil, err
+		}
+		// A Unix socket refuses at once when nobody listens yet or its queue
+		// is full, and says nothing when that has changed.
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -83,6 +98,15 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		}
 	}
 }
+
+// errVanished is in the error of a connection that a manager took, and that
+// broke off.
+var errVanished = errors.New("vanished")
+
+type vanished struct{ problem *api.Error }
+
+func (v vanished) Error() string   { return v.problem.Error() }
+func (v vanished) Unwrap() []error { return []error{v.problem, errVanished} }
 
 // unreachable is the error for a connection that came to nothing.
 func (c *Client) unreachable(err error) error {
@@ -103,7 +127,7 @@ func (c *Client) unreachable(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return api.NewError(api.CodeFailed, "what listens on %s doesn't answer: the manager hangs, or it is no manager", c.socket)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
-		return api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)
+		return vanished{api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)}
 	case errors.As(err, &op) && op.Op == "dial":
 		return api.NewError(api.CodeFailed, "can't reach the manager on %s: %v", c.socket, op.Err)
 	case errors.As(err, &uerr):
@@ -112,8 +136,18 @@ func (c *Client) unreachable(err error) error {
 	return api.NewError(api.CodeFailed, "talking to the manager on %s: %v", c.socket, err)
 }
 
-// send makes one request. The caller closes the answer's body.
+// send makes one request. The caller closes the answer's body. A question
+// that a manager died over is asked once more: that changes nothing, and tells
+// whether there is another manager, or none.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	resp, err := c.sendOnce(ctx, method, path, query, in)
+	if method == http.MethodGet && errors.Is(err, errVanished) {
+		resp, err = c.sendOnce(ctx, method, path, query, in)
+	}
+	return resp, err
+}
+
+func (c *Client) sendOnce(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
