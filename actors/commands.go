@@ -92,12 +92,36 @@ func (s *System) Apply(ctx context.Context, req api.ApplyRequest) ([]api.Change,
 
 // Start implements [api.Manager].
 func (s *System) Start(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
-	return s.action(ctx, req, supervision.Start{By: "start"}, startUntil(req))
+	return s.begin(ctx, req, supervision.Start{By: "start"})
 }
 
 // Restart implements [api.Manager].
 func (s *System) Restart(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
-	return s.action(ctx, req, supervision.Restart{By: "restart", Force: req.Force}, startUntil(req))
+	return s.begin(ctx, req, supervision.Restart{By: "restart", Force: req.Force})
+}
+
+// begin is an action after which daemons run. Results of a wait that failed
+// hold what the daemon wrote to stderr meanwhile.
+func (s *System) begin(ctx context.Context, req api.ActionRequest, in supervision.Input) ([]api.Result, error) {
+	var before map[string]int64
+	if req.Wait && !req.Selector.IsZero() {
+		sel, err := s.selected(ctx, req.Selector, nil)
+		if err != nil {
+			return nil, err
+		}
+		before = make(map[string]int64, len(sel.daemons))
+		for _, d := range sel.daemons {
+			before[d.name] = s.stderrSize(d.name)
+		}
+	}
+	results, err := s.action(ctx, req, in, startUntil(req))
+	for i := range results {
+		r := &results[i]
+		if from, ok := before[r.Name]; ok && !r.OK {
+			r.Stderr = lastLines(s.stderrPath(r.Name), from)
+		}
+	}
+	return results, err
 }
 
 func startUntil(req api.ActionRequest) until {
@@ -186,8 +210,8 @@ func (s *System) bulk(ctx context.Context, sel api.Selector, limit time.Duration
 		}
 		results = append(results, resultOf(d, o, ok))
 	}
-	for _, name := range picked.unknown {
-		results = append(results, api.Failed(name, "", api.NotFound(name)))
+	for _, err := range picked.unknown {
+		results = append(results, api.Failed(err.Daemon, "", err))
 	}
 	if len(late) > 0 {
 		s.explainLate(ctx, late, results, limit)

@@ -94,8 +94,9 @@ func (s *System) past(ctx context.Context, q api.EventQuery, last uint64) ([]sup
 			return nil, err
 		}
 		// What was removed has a history, too.
-		if len(events) == 0 && slices.Contains(sel.unknown, q.Names[i]) {
-			return nil, api.NotFound(q.Names[i])
+		unknown := slices.IndexFunc(sel.unknown, func(e *api.Error) bool { return e.Daemon == q.Names[i] })
+		if len(events) == 0 && unknown >= 0 {
+			return nil, sel.unknown[unknown]
 		}
 		all = append(all, events...)
 	}

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ type (
 // selection is the answer to a selector.
 type selection struct {
 	daemons []selected
-	unknown []string // names that are not registered
+	unknown []*api.Error // for each name that is not registered
 	replies chan reply
 }
 
@@ -244,7 +245,7 @@ func (m *manager) pick(s api.Selector) selection {
 	for _, asked := range s.Names {
 		name := spec.CanonicalName(asked)
 		if m.daemons[name] == nil {
-			out.unknown = append(out.unknown, asked)
+			out.unknown = append(out.unknown, api.NotFound(asked, slices.Sorted(maps.Keys(m.daemons))...))
 			continue
 		}
 		add(name)
@@ -327,7 +328,7 @@ func (m *manager) register(msg register) {
 			results = append(results, api.Done(name, d.rec.State, false))
 		default:
 			conflicts = append(conflicts, fmt.Sprintf(
-				"%s is registered already and differs in %s; `syspulse remove %s` first, or apply the changed file",
+				"%s is registered already and differs in %s; `syspulse up FILE` (or `syspulse daemon --file FILE`) changes it to what FILE says, or `syspulse remove --force %s` and add it again",
 				name, strings.Join(spec.Diff(d.reg.Spec, r.Spec), ", "), name))
 		}
 	}

@@ -21,7 +21,7 @@ func (s *System) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLin
 		return nil, err
 	}
 	if len(sel.unknown) > 0 {
-		return nil, api.NotFound(sel.unknown[0])
+		return nil, sel.unknown[0]
 	}
 	which := q.Streams
 	if which == nil {

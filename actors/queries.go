@@ -21,7 +21,7 @@ func (s *System) Status(ctx context.Context, q api.StatusQuery) ([]api.Daemon, e
 		return nil, err
 	}
 	if len(sel.unknown) > 0 {
-		return nil, api.NotFound(sel.unknown[0])
+		return nil, sel.unknown[0]
 	}
 	slices.SortFunc(sel.daemons, func(a, b selected) int { return strings.Compare(a.name, b.name) })
 	out := make([]api.Daemon, len(sel.daemons))
@@ -37,8 +37,8 @@ func (s *System) Get(ctx context.Context, q api.GetQuery) (api.Details, error) {
 	if err != nil {
 		return api.Details{}, err
 	}
-	if len(sel.daemons) == 0 {
-		return api.Details{}, api.NotFound(q.Name)
+	if len(sel.unknown) > 0 {
+		return api.Details{}, sel.unknown[0]
 	}
 	e := sel.daemons[0].entry
 	d := e.reg.Spec

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/cyber-boost/syspulse/spec"
 )
 
 // Code says in one word what went wrong, for programs. Codes are public and
@@ -92,9 +94,14 @@ var (
 	ErrNoManager    error = &Error{Code: CodeNoManager}
 )
 
-// NotFound is the error for a daemon that nobody registered.
-func NotFound(name string) *Error {
-	e := NewError(CodeNotFound, "no daemon is called %q; `syspulse list` shows those there are", name)
+// NotFound is the error for a daemon that nobody registered. It names the one
+// of those that are known that was perhaps meant.
+func NotFound(name string, known ...string) *Error {
+	hint := "`syspulse list` shows those there are"
+	if near := spec.Nearest(name, known); near != "" {
+		hint = fmt.Sprintf("did you mean %s?", near)
+	}
+	e := NewError(CodeNotFound, "no daemon is called %q; %s", name, hint)
 	e.Daemon = name
 	return e
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/cyber-boost/syspulse/spec"
 )
 
 func (a *app) cmdCompletion() *cobra.Command {
@@ -32,7 +34,7 @@ PowerShell:  syspulse completion powershell | Out-String | Invoke-Expression`,
 				return root.GenPowerShellCompletionWithDesc(a.stdout)
 			}
 			message := "there is no completion for " + args[0]
-			if near := nearest(args[0], shells); near != "" {
+			if near := spec.Nearest(args[0], shells); near != "" {
 				message += "; did you mean " + near + "?"
 			}
 			return &usageError{message: message, command: "completion"}

@@ -43,7 +43,7 @@ are ready, and leaves it running.`,
 				}
 				if !contains(known, exitWith) {
 					message := "--exit-with: no daemon in there is called " + exitWith
-					if near := nearest(exitWith, known); near != "" {
+					if near := spec.Nearest(exitWith, known); near != "" {
 						message += "; did you mean " + near + "?"
 					}
 					return &usageError{message: message, command: "up"}

@@ -110,11 +110,19 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"start", "status", "stop", "restart"}
-	for word, want := range map[string]string{"stauts": "status", "strat": "start", "stp": "stop", "rest": "restart", "xyz": "", "b": ""} {
-		if got := nearest(word, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
+func TestMomentsThatAreNear(t *testing.T) {
+	now := time.Now()
+	for away, want := range map[time.Duration]string{
+		700 * time.Millisecond: "(in 0.7s)", 9 * time.Second: "(in 9.0s)", 12 * time.Second: "(in 12s)",
+		0: "(now)", -time.Minute: "(1m 0s ago)",
+	} {
+		if got := moment(now.Add(away), now); !strings.HasSuffix(got, want) {
+			t.Errorf("%v away: %q, want %q", away, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{-time.Second: "0.0s", 9960 * time.Millisecond: "10s", 90 * time.Second: "1m 30s"} {
+		if got := soon(d); got != want {
+			t.Errorf("soon(%v) = %q, want %q", d, got, want)
 		}
 	}
 }

@@ -474,7 +474,7 @@ func readRestartPolicy(t *table, p *RestartPolicy) {
 	policies := []string{string(RestartNever), string(RestartAlways), string(RestartOnFailure)}
 	r := t.sub("restart_policy", func(v any) string {
 		s, _ := v.(string)
-		if near := nearest(s, policies); near != "" {
+		if near := Nearest(s, policies); near != "" {
 			return fmt.Sprintf(`write restart_policy = { policy = "%s" }`, near)
 		}
 		return `write [daemon.restart_policy] and below it policy = "on_failure"`

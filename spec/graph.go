@@ -32,7 +32,7 @@ func checkGraph(daemons, registered []*Daemon, complete bool) Problems {
 			switch {
 			case on == nil && complete:
 				hint := "add it, too, or take it out"
-				if near := nearest(dep.Name, names); near != "" {
+				if near := Nearest(dep.Name, names); near != "" {
 					hint = fmt.Sprintf("did you mean %q?", near)
 				}
 				ps = append(ps, Problem{Daemon: d.Name, Key: key, Message: fmt.Sprintf("there is no daemon %s", quote(dep.Name)), Hint: hint})

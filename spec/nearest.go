@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// nearest is the known word that is closest to s by edit distance, or "" if
+// Nearest is the known word that is closest to s by edit distance, or "" if
 // none is close. Case, dashes and underscores don't count.
-func nearest(s string, known []string) string {
+func Nearest(s string, known []string) string {
 	if len(s) > 64 {
 		return ""
 	}

@@ -403,7 +403,7 @@ func (t *table) choice(key, def string, choices ...string) string {
 	}
 	if !slices.Contains(choices, s) {
 		hint := "write " + oneOf(choices)
-		if near := nearest(s, choices); near != "" {
+		if near := Nearest(s, choices); near != "" {
 			hint = fmt.Sprintf("did you mean %q? (known: %s)", near, strings.Join(choices, ", "))
 		}
 		t.fail(key, hint, "%s is not known", quote(s))
@@ -500,11 +500,11 @@ func unknownKeyHint(key, path string, known []string) string {
 	if home := homes[word]; home != "" && path == "" && slices.Contains(known, home) {
 		return fmt.Sprintf("it belongs in the table %s", home)
 	}
-	if near := nearest(word, known); near != "" {
+	if near := Nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if path == "" {
-		if near := nearest(word, sortedKeys(homes)); near != "" && slices.Contains(known, homes[near]) {
+		if near := Nearest(word, sortedKeys(homes)); near != "" && slices.Contains(known, homes[near]) {
 			return fmt.Sprintf("did you mean %q, in the table %s?", near, homes[near])
 		}
 	}

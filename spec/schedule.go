@@ -80,7 +80,7 @@ func nearestZone(name string) string {
 			return z
 		}
 	}
-	return nearest(name, zones)
+	return Nearest(name, zones)
 }
 
 // cronField is what one field may hold.
@@ -161,7 +161,7 @@ func unknownScheduleName(expr string) (msg, hint string) {
 		}
 		return msg, `write it as fields: "*/5 * * * *" is every five minutes`
 	}
-	if near := nearest(lower, scheduleNames); near != "" {
+	if near := Nearest(lower, scheduleNames); near != "" {
 		return msg, fmt.Sprintf("did you mean %q?", near)
 	}
 	return msg, "known are " + strings.Join(scheduleNames[:6], ", ")

@@ -70,7 +70,7 @@ func canonicalSignal(name string) (signal, hint string) {
 		}
 		return "", `write its name, such as "SIGTERM": numbers differ between platforms`
 	}
-	if near := nearest(s, signalNames); near != "" {
+	if near := Nearest(s, signalNames); near != "" {
 		return "", fmt.Sprintf("did you mean %q?", near)
 	}
 	return "", `names are such as "SIGTERM", "SIGINT", "SIGHUP" and "SIGUSR1"`
