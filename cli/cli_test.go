@@ -384,7 +384,7 @@ func TestHistory(t *testing.T) {
 
 func TestHumanLog(t *testing.T) {
 	var out bytes.Buffer
-	log := slog.New(&humanLog{out: &out, level: slog.LevelInfo})
+	log := slog.New(&humanLog{out: &out, level: slog.LevelInfo, paint: new(app).paintErr})
 	log.Debug("hidden")
 	log.With("a", 1).WithGroup("g").Warn("dis\x1bk full", "path", "/a b", "n", slog.GroupValue(slog.Int("m", 2)))
 	if got := out.String(); !strings.HasSuffix(got, " warning: dis\\x1bk full a=1 g.path=\"/a b\" g.n.m=2\n") || strings.Count(got, "\n") != 1 {

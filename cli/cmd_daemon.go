@@ -78,7 +78,8 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, append([]os.Signal{sigHangup}, endSignals...)...)
 	defer signal.Stop(signals)
-	signal.Ignore(ignoredSignals...)
+	// Not signal.Ignore: daemons would inherit that.
+	signal.Notify(make(chan os.Signal, 1), ignoredSignals...)
 
 	h, err := a.openHost(log)
 	if err != nil {

@@ -1,6 +1,11 @@
 package cli
 
 import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
 	"github.com/spf13/cobra"
 
 	"github.com/cyber-boost/syspulse/api"
@@ -15,7 +20,7 @@ func (a *app) cmdRemove() *cobra.Command {
 		Use:   "remove NAME... [flags]",
 		Short: "Take daemons out of the manager",
 		Long: `Take daemons out of the manager. What isn't stopped, failed or scheduled is
-refused, and so is what others depend on. Their logs stay.`,
+refused, and so is what others depend on. Their logs stay, unless --purge.`,
 		Example:           "  syspulse remove web\n  syspulse remove web --force --purge",
 		ValidArgsFunction: a.names(false),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -27,6 +32,10 @@ refused, and so is what others depend on. Their logs stay.`,
 			if err != nil {
 				return err
 			}
+			var logs map[string]string
+			if !purge {
+				logs = logDirs(cmd.Context(), m, s)
+			}
 			var list []api.Result
 			if err := a.whileWaiting(cmd.Context(), m, s, func() (err error) {
 				list, err = m.Remove(cmd.Context(), api.RemoveRequest{Selector: s, Force: force, Purge: purge})
@@ -37,7 +46,12 @@ refused, and so is what others depend on. Their logs stay.`,
 			if len(list) == 0 {
 				return a.nothing(s)
 			}
-			return a.results(list, func(r api.Result) string { return "removed " + r.Name })
+			return a.results(list, func(r api.Result) string {
+				if dir := logs[r.Name]; dir != "" {
+					return fmt.Sprintf("removed %s; its logs stay in %s (delete that, or use --purge next time)", r.Name, dir)
+				}
+				return "removed " + r.Name
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "stop them first, and what depends on them; that stays registered")
@@ -45,4 +59,23 @@ refused, and so is what others depend on. Their logs stay.`,
 	sel.flags(cmd, true)
 	a.completeTags(cmd)
 	return cmd
+}
+
+// logDirs are where the logs of daemons are, by name, for those that have any.
+func logDirs(ctx context.Context, m api.Manager, s api.Selector) map[string]string {
+	list, err := m.Status(ctx, api.StatusQuery{Selector: api.Selector{All: true}})
+	if err != nil {
+		return nil // the removal will say
+	}
+	dirs := make(map[string]string)
+	for _, d := range list {
+		if !picks(s, d) {
+			continue
+		}
+		dir := filepath.Dir(d.StdoutLog)
+		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+			dirs[d.Name] = dir
+		}
+	}
+	return dirs
 }

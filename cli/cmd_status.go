@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -45,6 +46,9 @@ func (a *app) cmdStatus() *cobra.Command {
 			}
 			if len(names) == 1 && len(sel.tags) == 0 {
 				d, err := m.Get(cmd.Context(), api.GetQuery{Name: names[0], At: when, Env: env})
+				if when != nil && errors.Is(err, api.ErrNotFound) {
+					return api.NewError(api.CodeNotFound, "at that time (%s) no daemon was called %q", clock(*when), names[0])
+				}
 				if err != nil {
 					return err
 				}
@@ -60,6 +64,14 @@ func (a *app) cmdStatus() *cobra.Command {
 			}
 			if a.json {
 				return a.printJSON(rows(list))
+			}
+			if len(list) == 0 && when != nil {
+				what := "no daemons were registered"
+				if len(sel.tags) > 0 {
+					what = "no daemon had the tag " + strings.Join(sel.tags, " or ")
+				}
+				a.say("at that time (%s) %s", clock(*when), clean(what))
+				return nil
 			}
 			if len(list) == 0 {
 				a.none(sel.tags)
@@ -155,7 +167,7 @@ func note(d api.Daemon, now time.Time) string {
 		parts = append(parts, "waits for "+strings.Join(d.WaitingFor, ", "))
 	}
 	if d.NextRestartAt != nil {
-		parts = append(parts, "next attempt in "+duration(d.NextRestartAt.Sub(now)))
+		parts = append(parts, "next attempt in "+soon(d.NextRestartAt.Sub(now)))
 	}
 	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
 	return strings.Join(parts, "; ")
@@ -194,7 +206,11 @@ func (a *app) details(d api.Details, now time.Time) {
 	if d.UptimeSecs != nil {
 		row("uptime", duration(seconds(*d.UptimeSecs)))
 	}
-	at("stopped", d.StoppedAt)
+	if d.PID != nil {
+		at("last stopped", d.StoppedAt)
+	} else {
+		at("stopped", d.StoppedAt)
+	}
 	row("last exit", lastExit(d.Daemon))
 	at("next run", d.NextRunAt)
 	at("next attempt", d.NextRestartAt)
@@ -233,9 +249,9 @@ func lastExit(d api.Daemon) string {
 	case !*d.ExitKnown:
 		return "unknown: it ended while nobody could watch"
 	case d.Signal != nil:
-		return "ended by " + clean(*d.Signal)
+		return "killed by " + clean(*d.Signal)
 	case d.ExitCode != nil:
-		return fmt.Sprintf("exit code %d", *d.ExitCode)
+		return fmt.Sprintf("exited with code %d", *d.ExitCode)
 	}
 	return ""
 }

@@ -22,6 +22,7 @@ const (
 	exitNotFound  = 4 // and nothing else went wrong
 	exitTimeout   = 5 // of a --wait
 	exitGivenUp   = 70
+	exitPipe      = 128 + 13 // nobody reads the output any more: as SIGPIPE would end it
 )
 
 // usageError is a command line that can't be meant so.
@@ -60,6 +61,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case isClosedPipe(err):
+		return exitPipe
 	case errors.As(err, &own):
 		return own.code
 	case errors.As(err, &bad), errors.As(err, &problems):
@@ -91,7 +94,7 @@ type failure struct {
 func (a *app) fail(err error) int {
 	code := exitCode(err)
 	message := err.Error()
-	if message == "" {
+	if message == "" || code == exitPipe && isClosedPipe(err) {
 		return code
 	}
 	var e *api.Error
@@ -158,7 +161,7 @@ func flagError(cmd *cobra.Command, err error) error {
 					known = append(known, f.Name)
 				}
 			})
-			if near := nearest(name, known); near != "" {
+			if near := spec.Nearest(name, known); near != "" {
 				message += fmt.Sprintf("; did you mean --%s?", near)
 			}
 		}
@@ -182,7 +185,7 @@ func (a *app) unknownCommand(cmd *cobra.Command, args []string) error {
 		}
 	}
 	message := fmt.Sprintf("there is no command %q", args[0])
-	if near := nearest(args[0], known); near != "" {
+	if near := spec.Nearest(args[0], known); near != "" {
 		message += fmt.Sprintf("; did you mean %s?", near)
 	}
 	return &usageError{message: message, command: commandPath(cmd)}
@@ -200,52 +203,6 @@ func args(min, max int, what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// nearest is the known word that differs least from what was written, empty
-// if all differ much.
-func nearest(word string, known []string) string {
-	best, distance := "", 1+len(word)/3
-	for _, k := range known {
-		if d := editDistance(word, k); d < len(word) && d <= distance && (best == "" || d < distance) {
-			best, distance = k, d
-		}
-	}
-	if best == "" && word != "" {
-		for _, k := range known {
-			if strings.HasPrefix(k, word) {
-				return k
-			}
-		}
-	}
-	return best
-}
-
-// editDistance counts insertions, deletions, substitutions and swaps of
-// neighbours (Damerau-Levenshtein, restricted).
-func editDistance(a, b string) int {
-	s, t := []rune(a), []rune(b)
-	var before, last, row []int
-	last = make([]int, len(t)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(s); i++ {
-		row = make([]int, len(t)+1)
-		row[0] = i
-		for j := 1; j <= len(t); j++ {
-			cost := 1
-			if s[i-1] == t[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && s[i-1] == t[j-2] && s[i-2] == t[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(t)]
 }
 
 func count(n int, one, many string) string {

@@ -38,7 +38,7 @@ func (a *app) foregroundLog() *slog.Logger {
 	case a.json:
 		return slog.New(slog.NewJSONHandler(a.stderr, o))
 	case a.errTTY:
-		return slog.New(&humanLog{out: &lockedWriter{w: a.stderr}, level: a.level()})
+		return slog.New(&humanLog{out: &lockedWriter{w: a.stderr}, level: a.level(), paint: a.paintErr})
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, o))
 }
@@ -67,6 +67,7 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 type humanLog struct {
 	out    io.Writer
 	level  slog.Level
+	paint  func(color, s string) string
 	prefix string // of groups
 	attrs  string
 }
@@ -79,21 +80,23 @@ func (h *humanLog) Handle(_ context.Context, r slog.Record) error {
 	if t.IsZero() {
 		t = time.Now()
 	}
-	b.WriteString(t.Local().Format("15:04:05") + " ")
+	b.WriteString(h.paint(dim, t.Local().Format("15:04:05")) + " ")
 	switch {
 	case r.Level >= slog.LevelError:
-		b.WriteString("error: ")
+		b.WriteString(h.paint(red, "error:") + " ")
 	case r.Level >= slog.LevelWarn:
-		b.WriteString("warning: ")
+		b.WriteString(h.paint(yellow, "warning:") + " ")
 	case r.Level < slog.LevelInfo:
 		b.WriteString("debug: ")
 	}
 	b.WriteString(clean(r.Message))
-	b.WriteString(h.attrs)
+	var attrs strings.Builder
+	attrs.WriteString(h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
-		writeAttr(&b, h.prefix, a)
+		writeAttr(&attrs, h.prefix, a)
 		return true
 	})
+	b.WriteString(h.paint(dim, attrs.String()))
 	b.WriteByte('\n')
 	_, err := io.WriteString(h.out, b.String())
 	return err

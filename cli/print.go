@@ -19,7 +19,9 @@ import (
 )
 
 // color reports whether the output may have colours.
-func (a *app) color() bool { return a.outTTY && !a.noColor && os.Getenv("NO_COLOR") == "" }
+func (a *app) color() bool { return a.outTTY && a.wantColor() }
+
+func (a *app) wantColor() bool { return !a.noColor && os.Getenv("NO_COLOR") == "" }
 
 // The colours, as parameters of SGR.
 const (
@@ -31,8 +33,13 @@ const (
 	blue   = "34"
 )
 
-func (a *app) paint(color, s string) string {
-	if !a.color() || color == "" || s == "" {
+func (a *app) paint(color, s string) string { return painted(a.color(), color, s) }
+
+// paintErr is paint for what goes to stderr.
+func (a *app) paintErr(color, s string) string { return painted(a.errTTY && a.wantColor(), color, s) }
+
+func painted(really bool, color, s string) string {
+	if !really || color == "" || s == "" {
 		return s
 	}
 	return "\x1b[" + color + "m" + s + "\x1b[0m"

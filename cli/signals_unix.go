@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"syscall"
@@ -26,3 +27,8 @@ func hasTerminal() bool {
 
 // detach makes cmd a process that outlives this shell.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
+
+// isClosedPipe: nobody reads the output any more. (Without a handler SIGPIPE
+// has ended the program before; it may be ignored, by `up` and by who started
+// it.)
+func isClosedPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

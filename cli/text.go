@@ -155,16 +155,27 @@ func seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
+// soon is how long something is away, in tenths of a second where that is
+// little.
+func soon(d time.Duration) string {
+	if d = max(d, 0).Round(100 * time.Millisecond); d < 10*time.Second {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return duration(d)
+}
+
+// clock is a time for people.
+func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
 // moment is a time for people, with its distance from now.
 func moment(t, now time.Time) string {
-	out := t.Local().Format("2006-01-02 15:04:05")
 	switch d := now.Sub(t); {
 	case d >= time.Second:
-		return fmt.Sprintf("%s (%s ago)", out, duration(d))
-	case d <= -time.Second:
-		return fmt.Sprintf("%s (in %s)", out, duration(-d))
+		return fmt.Sprintf("%s (%s ago)", clock(t), duration(d))
+	case d <= -50*time.Millisecond: // less would be 0.0s
+		return fmt.Sprintf("%s (in %s)", clock(t), soon(-d))
 	}
-	return out + " (now)"
+	return clock(t) + " (now)"
 }
 
 // parseTime reads what people write for a moment in the past: RFC 3339, a

@@ -27,7 +27,8 @@ func (a *app) up(ctx context.Context, set *spec.Set, exitWith string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, append([]os.Signal{sigHangup}, endSignals...)...)
 	defer signal.Stop(signals)
-	signal.Ignore(ignoredSignals...)
+	// Not signal.Ignore: daemons would inherit that.
+	signal.Notify(make(chan os.Signal, 1), ignoredSignals...)
 
 	m, err := a.manager()
 	if err != nil {
