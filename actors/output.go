@@ -33,7 +33,7 @@ func (s *System) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLin
 			sources = append(sources, logs.Source{Daemon: d.name, Stream: streams[stream], Running: isLive(d.rec.State)})
 		}
 	}
-	tail, err := logs.NewTail(s.capture.DataDir(), s.capture, sources, logs.TailOptions{Lines: q.Lines, Follow: q.Follow})
+	tail, err := logs.NewTail(s.capture.DataDir(), s.capture, sources, logs.TailOptions{Lines: q.Lines, Follow: q.Follow, SkipUnfinished: q.SkipUnfinished})
 	if err != nil {
 		return nil, err
 	}
@@ -55,10 +55,18 @@ func (s *System) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLin
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go func() {
-			select {
-			case <-s.done:
-				cancel()
-			case <-ctx.Done():
+			finish := q.Finish
+			for {
+				select {
+				case <-s.done:
+					cancel()
+				case <-finish:
+					tail.Finish()
+					finish = nil
+					continue
+				case <-ctx.Done():
+				}
+				return
 			}
 		}()
 		for l, err := range tail.All(ctx) {

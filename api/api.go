@@ -252,6 +252,7 @@ type Ping struct {
 	KeeperPID *int      `json:"keeper_pid"` // nil without a keeper
 	Version   string    `json:"version"`
 	StartedAt time.Time `json:"started_at"`
+	Warnings  []string  `json:"warnings"` // what is wrong with the manager itself, such as a full disk; never null
 }
 
 // Event is one line of the journal, with the state that results from it.
@@ -381,6 +382,10 @@ type LogQuery struct {
 	Streams []Stream // nil is both
 	Lines   int      // the last so many of each daemon and stream; negative is all, 0 none
 	Follow  bool     // go on, across restarts of the daemon
+
+	// With Follow:
+	SkipUnfinished bool            // with 0 Lines: without the beginning of a line that isn't finished yet
+	Finish         <-chan struct{} // once it is closed the stream ends, behind all that is written by then
 }
 
 // State is what `state export` writes.

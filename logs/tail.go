@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,6 +42,10 @@ type Source struct {
 type TailOptions struct {
 	Lines  int  // how many of the last lines of each source; negative: all there are
 	Follow bool // go on with what is written from now on
+
+	// SkipUnfinished leaves out, with Follow and 0 Lines, the beginning of a
+	// line that is not finished yet; else reading begins with it.
+	SkipUnfinished bool
 }
 
 // Line is one line, or a piece of one.
@@ -69,6 +74,9 @@ type Line struct {
 type Tail struct {
 	follow  bool
 	notify  bool
+	whole   bool        // begin with the unfinished line
+	finish  atomic.Bool // Finish was called
+	ending  bool        // and Next has seen it
 	sources []*source
 	turn    int           // whose turn it is
 	wake    chan struct{} // something happened to a source
@@ -82,7 +90,7 @@ func NewTail(dataDir string, n Notifier, sources []Source, o TailOptions) (*Tail
 	if o.Follow && n == nil {
 		return nil, errors.New("logs: nobody tells of what is to be followed")
 	}
-	t := &Tail{follow: o.Follow, notify: n != nil, wake: make(chan struct{}, 1)}
+	t := &Tail{follow: o.Follow, notify: n != nil, whole: !o.SkipUnfinished, wake: make(chan struct{}, 1)}
 	for _, src := range sources {
 		if err := checkName(src.Daemon); err != nil {
 			t.Close()
@@ -118,13 +126,32 @@ func (t *Tail) Close() {
 	t.sources = nil
 }
 
+// Finish makes a Tail that follows end: Next gives what the files hold by now,
+// and then io.EOF. What a daemon wrote before its end was told is in them, see
+// [Capture.Drain]. It may be called from any goroutine.
+func (t *Tail) Finish() {
+	t.finish.Store(true)
+	select {
+	case t.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
 // Next gives the next lines, at least one, all of one source. It waits for
-// them if need be, until ctx is done. io.EOF: all was read; it never is for a
-// Tail that follows.
+// them if need be, until ctx is done. io.EOF: all was read; for a Tail that
+// follows only after Finish.
 func (t *Tail) Next(ctx context.Context) ([]Line, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		if !t.ending && t.finish.Load() {
+			t.ending = true
+			for _, s := range t.sources {
+				if err := s.endHere(); err != nil {
+					return nil, fmt.Errorf("%s of %s: %w", s.Stream, s.Daemon, err)
+				}
+			}
 		}
 		done := true
 		var deadline time.Time
@@ -146,7 +173,7 @@ func (t *Tail) Next(ctx context.Context) ([]Line, error) {
 				deadline = s.deadline
 			}
 		}
-		if done && !t.follow {
+		if done && (!t.follow || t.ending) {
 			return nil, io.EOF
 		}
 		if err := t.wait(ctx, deadline); err != nil {
@@ -208,6 +235,7 @@ type source struct {
 	file  *os.File // nil: there is none yet
 	off   int64    // next byte to be read from it
 	limit int64    // its size at the beginning
+	last  int64    // its size when the Tail was told to finish
 
 	pending   []byte    // of a line that is not finished
 	continued bool      // a piece of that line was given out
@@ -280,6 +308,9 @@ func (s *source) seek(n int) error {
 	if n == 0 {
 		s.off = size
 		if f == nil || !s.t.follow {
+			return nil
+		}
+		if !s.t.whole {
 			return nil
 		}
 		// Whoever follows wants whole lines: begin with the unfinished one.
@@ -417,7 +448,7 @@ func (s *source) read() ([]Line, error) {
 				return s.notice("the log file was cut; reading goes on with what was written since"), nil
 			}
 		}
-		if !grown && s.off >= s.limit {
+		if !grown && s.off >= s.limit && !s.t.ending {
 			return s.overdue(), nil
 		}
 		if s.file == nil {
@@ -429,6 +460,9 @@ func (s *source) read() ([]Line, error) {
 				return nil, err
 			}
 			s.file, s.off = f, 0
+			if err := s.endHere(); err != nil {
+				return nil, err
+			}
 			if !s.t.follow { // it came after the beginning
 				return s.finish(), nil
 			}
@@ -456,6 +490,9 @@ func (s *source) read() ([]Line, error) {
 			}
 			continue
 		}
+		if s.t.ending {
+			return s.finish(), nil
+		}
 		if ended >= 0 {
 			s.mu.Lock()
 			if s.ended == ended {
@@ -474,11 +511,25 @@ func (s *source) read() ([]Line, error) {
 // finish gives out what is unfinished, and is the end unless more is
 // followed.
 func (s *source) finish() []Line {
-	s.done = !s.t.follow
+	s.done = !s.t.follow || s.t.ending
 	if len(s.pending) == 0 {
 		return nil
 	}
 	return s.giveUnfinished()
+}
+
+// endHere makes what the file holds by now the end, if the Tail is to finish:
+// a daemon that goes on writing could be followed forever.
+func (s *source) endHere() error {
+	if !s.t.ending || s.file == nil {
+		return nil
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	s.last = info.Size()
+	return nil
 }
 
 // again makes the next read look without being told to.
@@ -535,6 +586,9 @@ func (s *source) readFile() ([]byte, error) {
 			finish = true
 		}
 	}
+	if s.t.ending {
+		buf = buf[:min(int64(len(buf)), max(0, s.last-s.off))]
+	}
 	n, err := s.file.ReadAt(buf, s.off)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -579,7 +633,7 @@ func (s *source) next() error {
 	}
 	s.file.Close()
 	s.file, s.off, s.limit = f, 0, 0
-	return nil
+	return s.endHere()
 }
 
 // readSegment reads the next bytes of the first segment, and drops it at its

@@ -140,7 +140,7 @@ func (f *Fake) hook(op, name string) error {
 // Ping implements api.Manager.
 func (f *Fake) Ping(context.Context) (api.Ping, error) {
 	f.enter("ping")
-	return api.Ping{PID: 4711, Version: "v0.0.0-test", StartedAt: time.Unix(1700000000, 0).UTC()}, nil
+	return api.Ping{PID: 4711, Version: "v0.0.0-test", StartedAt: time.Unix(1700000000, 0).UTC(), Warnings: []string{}}, nil
 }
 
 func (f *Fake) pick(s api.Selector) (names, unknown []string) {
@@ -344,7 +344,7 @@ func (f *Fake) Remove(ctx context.Context, req api.RemoveRequest) ([]api.Result,
 }
 
 // follow yields what snapshot has from position n on, and then what comes.
-func follow[T any](ctx context.Context, f *Fake, n int, goOn bool, all func() []T, keep func(T) bool) iter.Seq2[T, error] {
+func follow[T any](ctx context.Context, f *Fake, n int, goOn bool, finish <-chan struct{}, all func() []T, keep func(T) bool) iter.Seq2[T, error] {
 	f.streams++
 	var once sync.Once
 	closed := func() {
@@ -372,6 +372,8 @@ func follow[T any](ctx context.Context, f *Fake, n int, goOn bool, all func() []
 			}
 			select {
 			case <-changed:
+			case <-finish:
+				goOn = false
 			case <-ctx.Done():
 				var zero T
 				yield(zero, ctx.Err())
@@ -408,7 +410,7 @@ func (f *Fake) Events(ctx context.Context, q api.EventQuery) (iter.Seq2[api.Even
 			return nil, api.NotFound(name)
 		}
 	}
-	return follow(ctx, f, last(f.events, q.Limit, keep), q.Follow, func() []api.Event { return f.events }, keep), nil
+	return follow(ctx, f, last(f.events, q.Limit, keep), q.Follow, nil, func() []api.Event { return f.events }, keep), nil
 }
 
 // Logs implements api.Manager.
@@ -423,7 +425,7 @@ func (f *Fake) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLine,
 	keep := func(l api.LogLine) bool {
 		return slices.Contains(names, l.Daemon) && (q.Streams == nil || slices.Contains(q.Streams, l.Stream))
 	}
-	return follow(ctx, f, last(f.lines, q.Lines, keep), q.Follow, func() []api.LogLine { return f.lines }, keep), nil
+	return follow(ctx, f, last(f.lines, q.Lines, keep), q.Follow, q.Finish, func() []api.LogLine { return f.lines }, keep), nil
 }
 
 // Export implements api.Manager.

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -379,7 +380,33 @@ func (c *Client) Logs(ctx context.Context, query api.LogQuery) (iter.Seq2[api.Lo
 	if query.Follow {
 		q.Set("follow", "true")
 	}
-	return stream[api.LogLine](ctx, c, "/v1/logs", q)
+	if query.SkipUnfinished {
+		q.Set("skip_unfinished", "true")
+	}
+	if query.Finish == nil {
+		return stream[api.LogLine](ctx, c, "/v1/logs", q)
+	}
+	word := rand.Text()
+	q.Set("finish", word)
+	lines, err := stream[api.LogLine](ctx, c, "/v1/logs", q)
+	if err != nil {
+		return nil, err
+	}
+	return func(yield func(api.LogLine, error) bool) {
+		ctx, ended := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer ended()
+		wg.Go(func() {
+			select {
+			case <-query.Finish:
+				// If that fails, the stream has ended or soon does.
+				_, _ = call[struct{}](ctx, c, true, http.MethodPost, "/v1/logs/finish", nil, map[string]string{"finish": word})
+			case <-ctx.Done():
+			}
+		})
+		lines(yield)
+	}, nil
 }
 
 // Export implements [api.Manager].

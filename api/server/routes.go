@@ -63,17 +63,39 @@ func (s *Server) table() []route {
 		}},
 		{"GET", "/v1/logs", func(w http.ResponseWriter, r *http.Request) error {
 			q := queryOf(r)
-			lq := api.LogQuery{Selector: q.selector(), Lines: q.int("lines", 50), Follow: q.bool("follow"), Streams: q.streams("stream")}
+			lq := api.LogQuery{Selector: q.selector(), Lines: q.int("lines", 50), Follow: q.bool("follow"), Streams: q.streams("stream"), SkipUnfinished: q.bool("skip_unfinished")}
+			words := q.list("finish")
 			if err := q.done(); err != nil {
 				return err
 			}
 			if err := checkSelector(&lq.Selector); err != nil {
 				return err
 			}
+			if len(words) > 0 {
+				finish, forget, err := s.finishers.add(words[0])
+				if err != nil {
+					return err
+				}
+				defer forget()
+				lq.Finish = finish
+			}
 			id := func(api.LogLine) string { return "" }
 			return stream(s, w, r, "line", id, func(ctx context.Context) (iter.Seq2[api.LogLine, error], error) {
 				return m.Logs(ctx, lq)
 			})
+		}},
+		{"POST", "/v1/logs/finish", func(w http.ResponseWriter, r *http.Request) error {
+			var req struct {
+				Finish string `json:"finish"`
+			}
+			if err := body(w, r, &req, false); err != nil {
+				return err
+			}
+			if err := s.finishers.finish(req.Finish); err != nil {
+				return err
+			}
+			w.WriteHeader(http.StatusNoContent)
+			return nil
 		}},
 		{"GET", "/v1/state", func(w http.ResponseWriter, r *http.Request) error {
 			st, err := m.Export(r.Context())

@@ -47,6 +47,8 @@ type Server struct {
 	http    http.Server
 	routes  []route
 
+	finishers finishers
+
 	mu      sync.Mutex     // held to close closing and to add to streams
 	closing chan struct{}  // closed when no stream may go on
 	streams sync.WaitGroup // the manager's part of each
