@@ -107,6 +107,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 			}
 		})
 	}
+	var refused error // by the manager, of files that are good in themselves
 	applied := make(chan error, 1)
 	if len(set.Files) > 0 {
 		wg.Go(func() { applied <- applyFiles(ctx, h, set, log) })
@@ -119,8 +120,16 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 			if h.Err() == nil {
 				log.Info("the manager has ended")
 			}
+			if refused != nil && h.Err() == nil {
+				return &codeError{exitUsage, fmt.Errorf("the files can't be applied: %w", refused)}
+			}
 			return h.end()
 		case err := <-applied:
+			if errors.Is(err, api.ErrConflict) || errors.Is(err, api.ErrInvalid) {
+				refused = err
+				shutdown("the files can't be applied")
+				continue
+			}
 			if err != nil {
 				log.Error("the files were not applied", "error", err)
 			}
@@ -164,6 +173,9 @@ func applyFiles(ctx context.Context, m api.Manager, set *spec.Set, log *slog.Log
 	n := map[api.ChangeKind]int{}
 	for _, c := range changes {
 		n[c.Change]++
+		if c.Change == api.ChangeChanged {
+			log.Info(changed(c), "daemon", c.Name)
+		}
 	}
 	log.Info(fmt.Sprintf("the files hold %s: %d new, %d changed, %d as before", count(len(changes), "daemon", "daemons"),
 		n[api.ChangeAdded], n[api.ChangeChanged], n[api.ChangeUnchanged]))

@@ -12,13 +12,21 @@ import (
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
-// lastOutput is how long the output must be silent after all daemons have
-// ended, before it counts as complete: the stream doesn't say.
-const lastOutput = 300 * time.Millisecond
+// startWait is how long output that comes before the start of its daemon was
+// told is held back for that. They come by two streams.
+const startWait = 250 * time.Millisecond
+
+// An end is told behind the last words, which come by another stream: when
+// there was no line for lineWait, at most lineWaitMost later.
+const (
+	lineWait     = 20 * time.Millisecond
+	lineWaitMost = 500 * time.Millisecond
+)
 
 // up runs the files' daemons in the foreground.
 func (a *app) up(ctx context.Context, set *spec.Set, exitWith string) error {
@@ -27,33 +35,46 @@ func (a *app) up(ctx context.Context, set *spec.Set, exitWith string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, append([]os.Signal{sigHangup}, endSignals...)...)
 	defer signal.Stop(signals)
-	// Not signal.Ignore: daemons would inherit that.
-	signal.Notify(make(chan os.Signal, 1), ignoredSignals...)
+	signal.Ignore(ignoredSignals...)
 
-	m, err := a.manager()
+	u := &upRun{
+		app: a, names: namesOf(set), exitWith: exitWith, print: newLinePrinter(a, a.stdout, true), signals: signals,
+		last: map[string]supervision.Kind{}, live: map[string]bool{}, finish: make(chan struct{}),
+	}
+	m, err := a.managerWithin(0)
 	if err != nil {
 		return err
 	}
-	var h *host
-	if _, err := m.Ping(ctx); errors.Is(err, api.ErrNoManager) {
-		dir, err := a.dataDir()
-		if err != nil {
-			return err
+	u.m = m
+	ping := func(ctx context.Context) error {
+		_, err := m.Ping(ctx)
+		return err
+	}
+	stopped, err := u.unlessStopped(ctx, ping)
+	if errors.Is(err, api.ErrNoManager) {
+		dir, derr := a.dataDir()
+		if derr != nil {
+			return derr
 		}
 		log, f := a.fileLog(dir)
 		defer f.Close()
-		if h, err = a.openHost(log); err != nil {
-			return err
+		var h *host
+		h, err = a.openHost(log)
+		switch {
+		case err == nil:
+			defer h.close()
+			h.serve()
+			u.m, u.host = h, h
+		case errors.Is(err, persist.ErrLocked):
+			// Another one began at the same moment.
+			stopped, err = u.unlessStopped(ctx, ping)
 		}
-		defer h.close()
-		h.serve()
-		m = h
-	} else if err != nil {
+	}
+	if stopped || err != nil {
 		return err
 	}
-	u := &upRun{app: a, m: m, host: h, names: namesOf(set), exitWith: exitWith, print: newLinePrinter(a, a.stdout, true), signals: signals, last: map[string]supervision.Kind{}}
 	err = u.run(ctx, set)
-	if h != nil {
+	if u.host != nil {
 		u.shutdown(ctx)
 	}
 	return err
@@ -69,18 +90,81 @@ type upRun struct {
 	print    *linePrinter
 	signals  chan os.Signal
 
+	lines  <-chan item[api.LogLine] // nil once it has ended
+	events <-chan item[api.Event]
+	finish chan struct{} // closed to make lines end
+	seq    uint64        // of the last event
+
 	began []string                    // what this up started
 	last  map[string]supervision.Kind // each daemon's last event
+	live  map[string]bool             // its start was told, or needn't be
+	ended bool                        // an event that may be the end came while a line was held back
 	out   error                       // the output is gone
 }
 
-func (u *upRun) run(ctx context.Context, set *spec.Set) error {
-	before, err := u.states(ctx, nil)
-	if err != nil {
-		return err
+// unlessStopped runs f until it is done or a signal ends it.
+func (u *upRun) unlessStopped(ctx context.Context, f func(context.Context) error) (stopped bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	select {
+	case err := <-done:
+		return false, err
+	case <-u.signals:
+		cancel()
+		<-done // soon: its context has ended
+		return true, nil
 	}
-	regs, groups := registrations(set)
-	if _, err := u.m.Apply(ctx, api.ApplyRequest{Daemons: regs, Groups: groups}); err != nil {
+}
+
+func (u *upRun) run(ctx context.Context, set *spec.Set) error {
+	streamCtx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+
+	var before map[string]api.Daemon
+	var changes []api.Change
+	applied := false
+	interrupted, err := u.unlessStopped(ctx, func(ctx context.Context) (err error) {
+		// The streams outlive this, unless it is stopped.
+		open, cancel := context.WithCancel(streamCtx)
+		end := context.AfterFunc(ctx, cancel)
+		if before, err = u.states(ctx, nil); err != nil {
+			return err
+		}
+		regs, groups := registrations(set)
+		applied = true
+		if changes, err = u.m.Apply(ctx, api.ApplyRequest{Daemons: regs, Groups: groups}); err != nil || len(u.names) == 0 {
+			return err
+		}
+		// Everything is subscribed to before anything starts.
+		sel := api.Selector{Names: u.names}
+		if u.lines, err = pump(open, &wg, func() (seq2[api.LogLine], error) {
+			return u.m.Logs(open, api.LogQuery{Selector: sel, Follow: true, SkipUnfinished: true, Finish: u.finish})
+		}); err != nil {
+			return err
+		}
+		if u.events, err = pump(open, &wg, func() (seq2[api.Event], error) {
+			return u.m.Events(open, api.EventQuery{Names: u.names, Follow: true})
+		}); err != nil {
+			return err
+		}
+		now, err := u.states(ctx, nil)
+		for name, d := range now {
+			u.live[name] = d.PID != nil
+		}
+		end()
+		return err
+	})
+	switch {
+	case interrupted && !applied:
+		return nil
+	case interrupted:
+		u.noteStarted(before, nil, nil)
+		return u.interrupted(ctx)
+	case err != nil:
 		return err
 	}
 	u.warn(set.Warnings())
@@ -90,24 +174,7 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 	for _, name := range u.names { // colours and width in the order of the files
 		u.print.prefix(name)
 	}
-
-	// Everything is subscribed to before anything starts.
-	streamCtx, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	lines, err := pump(streamCtx, &wg, func() (seq2[api.LogLine], error) {
-		return u.m.Logs(streamCtx, api.LogQuery{Selector: api.Selector{Names: u.names}, Follow: true})
-	})
-	if err != nil {
-		return err
-	}
-	events, err := pump(streamCtx, &wg, func() (seq2[api.Event], error) {
-		return u.m.Events(streamCtx, api.EventQuery{Names: u.names, Follow: true})
-	})
-	if err != nil {
-		return err
-	}
+	restarted := u.noteChanges(changes)
 
 	startCtx, cancelStart := context.WithCancel(ctx)
 	defer cancelStart()
@@ -125,19 +192,8 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 	if u.host != nil {
 		managerDone = u.host.Done()
 	}
-	starting := true
-	check := func() (bool, error) {
-		if starting {
-			return false, nil
-		}
-		return u.over(ctx)
-	}
-	// finish says how it ended, once the output is complete.
-	finish := func() error {
-		u.drain(lines, events)
-		return u.verdict(ctx)
-	}
-	for {
+	var ends []api.Event // told behind what was written before them
+	for starting := true; ; {
 		ask := false
 		select {
 		case o := <-startDone:
@@ -145,61 +201,75 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			if o.err != nil {
 				return o.err
 			}
-			u.noteStarted(before, o.results)
+			u.noteStarted(before, o.results, restarted)
 			ask = true
-		case l, ok := <-lines:
+		case l, ok := <-u.lines:
 			if !ok {
 				return errors.New("the output broke off: the manager went away")
 			}
 			if l.err != nil {
 				return l.err
 			}
-			// What happened to a daemon is told before what it wrote since.
-			for waiting := true; waiting; {
-				select {
-				case e, ok := <-events:
-					if waiting = ok && e.err == nil; waiting {
-						u.event(e.value)
-						ask = ask || mayEnd(e.value)
-					}
-				default:
-					waiting = false
-				}
-			}
 			u.line(l.value)
-		case e, ok := <-events:
+			ask = u.ended // seen while the line waited for its start
+			u.ended = false
+		case e, ok := <-u.events:
 			if !ok {
 				return errors.New("the events broke off: the manager went away")
 			}
 			if e.err != nil {
 				return e.err
 			}
-			u.event(e.value)
-			ask = mayEnd(e.value)
+			if ask = mayEnd(e.value); ask || e.value.Event == supervision.EventExited {
+				ends = append(ends, e.value)
+			} else {
+				u.event(e.value)
+			}
 		case <-managerDone:
 			return u.host.end()
-		case sig := <-u.signals:
+		case <-u.signals:
 			cancelStart()
 			if starting {
 				o := <-startDone // soon: its context has ended
-				u.noteStarted(before, o.results)
+				u.noteStarted(before, o.results, restarted)
 			}
-			return u.interrupted(ctx, sig, lines, events)
+			return u.interrupted(ctx)
 		}
-		if u.out != nil {
-			cancelStart()
-			u.stop(ctx, nil, nil)
-			return fmt.Errorf("can't write the output: %w", u.out)
-		}
-		if ask {
-			if over, err := check(); err != nil {
+		over := false
+		if ask && !starting {
+			var err error
+			if over, err = u.over(ctx); err != nil {
 				return err
-			} else if over {
-				if u.exitWith != "" {
-					u.stop(ctx, lines, events)
-				}
-				return finish()
 			}
+		}
+		tell := func() {
+			for _, e := range ends {
+				u.event(e)
+			}
+			ends = nil
+		}
+		switch {
+		case over && u.exitWith == "":
+			u.rest()
+			tell()
+			u.lastEvents(ctx)
+		case over:
+			u.waitingLines()
+			tell()
+			u.stop(ctx)
+			u.rest()
+			u.lastEvents(ctx)
+		case len(ends) > 0 && !starting:
+			u.waitingLines()
+			tell()
+		}
+		switch {
+		case u.out != nil:
+			cancelStart()
+			u.stop(ctx)
+			return fmt.Errorf("can't write the output: %w", u.out)
+		case over:
+			return u.verdict(ctx)
 		}
 	}
 }
@@ -253,8 +323,35 @@ func (u *upRun) states(ctx context.Context, names []string) (map[string]api.Daem
 	return out, nil
 }
 
+// noteChanges tells what became of daemons that differed from the files, and
+// returns those that were restarted for that.
+func (u *upRun) noteChanges(changes []api.Change) map[string]bool {
+	restarted := make(map[string]bool)
+	for _, c := range changes {
+		if c.Change == api.ChangeChanged {
+			restarted[c.Name] = c.Restart
+			if !u.json {
+				u.notice(c.Name, dim, changed(c))
+			}
+		}
+	}
+	return restarted
+}
+
+// changed says how a daemon came to differ.
+func changed(c api.Change) string {
+	text := "changed"
+	if len(c.Keys) > 0 {
+		text += " (" + strings.Join(c.Keys, ", ") + ")"
+	}
+	if c.Restart {
+		text += ", restarted"
+	}
+	return text
+}
+
 // noteStarted remembers what wasn't wanted running before this up.
-func (u *upRun) noteStarted(before map[string]api.Daemon, results []api.Result) {
+func (u *upRun) noteStarted(before map[string]api.Daemon, results []api.Result, restarted map[string]bool) {
 	started := slices.Clone(u.names)
 	for _, r := range results {
 		if r.PulledIn && r.Changed {
@@ -264,8 +361,8 @@ func (u *upRun) noteStarted(before map[string]api.Daemon, results []api.Result) 
 			continue
 		}
 		if r.OK {
-			if d, ok := before[r.Name]; ok && d.State == supervision.Running {
-				u.notice(r.Name, yellow, "is running already; its output follows")
+			if d, ok := before[r.Name]; ok && d.State == supervision.Running && !restarted[r.Name] {
+				u.notice(r.Name, dim, "is running already; its output follows")
 			}
 			continue
 		}
@@ -336,18 +433,20 @@ func (u *upRun) verdict(ctx context.Context) error {
 }
 
 // interrupted is Ctrl-C: what this up started is stopped, in reverse order.
-func (u *upRun) interrupted(ctx context.Context, sig os.Signal, lines <-chan item[api.LogLine], events <-chan item[api.Event]) error {
+func (u *upRun) interrupted(ctx context.Context) error {
 	if !u.json && !u.quiet {
-		fmt.Fprintf(u.stderr, "%s: stopping; once more kills\n", sig)
+		u.print.endLine()
+		fmt.Fprintln(u.stderr, "stopping; Ctrl-C once more kills")
 	}
-	u.stop(ctx, lines, events)
-	u.drain(lines, events)
+	u.stop(ctx)
+	u.rest()
+	u.lastEvents(ctx)
 	return u.out
 }
 
 // stop stops what this up started and shows what is written meanwhile. A
 // signal kills what is left.
-func (u *upRun) stop(ctx context.Context, lines <-chan item[api.LogLine], events <-chan item[api.Event]) {
+func (u *upRun) stop(ctx context.Context) {
 	// What has ended is left as it is: a failed daemon stays failed.
 	now, err := u.states(ctx, nil)
 	names := slices.DeleteFunc(slices.Clone(u.began), func(name string) bool {
@@ -377,45 +476,77 @@ func (u *upRun) stop(ctx context.Context, lines <-chan item[api.LogLine], events
 			}
 			waiting++
 			go end(true)
-		case l, ok := <-lines:
-			if !ok {
-				lines = nil
-			} else if l.err == nil {
-				u.line(l.value)
+		case l, ok := <-u.lines:
+			u.maybeLine(l, ok)
+		case e, ok := <-u.events:
+			if ok && e.value.Event == supervision.EventExited {
+				u.waitingLines()
 			}
-		case e, ok := <-events:
-			if !ok {
-				events = nil
-			} else if e.err == nil {
-				u.event(e.value)
-			}
+			u.maybeEvent(e, ok)
 		}
 	}
 }
 
-// drain shows what is still under way.
-func (u *upRun) drain(lines <-chan item[api.LogLine], events <-chan item[api.Event]) {
-	quiet := time.NewTimer(lastOutput)
+// maybeLine shows a line of the stream, unless that has ended.
+func (u *upRun) maybeLine(l item[api.LogLine], ok bool) {
+	if !ok || l.err != nil {
+		u.lines = nil
+		return
+	}
+	u.line(l.value)
+}
+
+func (u *upRun) maybeEvent(e item[api.Event], ok bool) bool {
+	if !ok || e.err != nil {
+		u.events = nil
+		return false
+	}
+	u.event(e.value)
+	return true
+}
+
+// waitingLines shows the lines that are on their way.
+func (u *upRun) waitingLines() {
+	enough := time.Now().Add(lineWaitMost)
+	quiet := time.NewTimer(lineWait)
 	defer quiet.Stop()
-	for lines != nil || events != nil {
+	for u.lines != nil {
 		select {
-		case l, ok := <-lines:
-			if !ok || l.err != nil {
-				lines = nil
-				continue
-			}
-			u.line(l.value)
-			quiet.Reset(lastOutput)
-		case e, ok := <-events:
-			if !ok || e.err != nil {
-				events = nil
-				continue
-			}
-			u.event(e.value)
-		case <-u.signals:
-			return
+		case l, ok := <-u.lines:
+			u.maybeLine(l, ok)
+			quiet.Reset(min(lineWait, time.Until(enough)))
 		case <-quiet.C:
 			return
+		}
+	}
+}
+
+// rest shows all that is written by now, and ends the stream of lines. A
+// signal cuts it short.
+func (u *upRun) rest() {
+	close(u.finish)
+	for u.lines != nil {
+		select {
+		case l, ok := <-u.lines:
+			u.maybeLine(l, ok)
+		case <-u.signals:
+			return
+		}
+	}
+}
+
+// lastEvents shows the events that are in the journal and didn't arrive yet.
+func (u *upRun) lastEvents(ctx context.Context) {
+	seq, err := u.m.Events(ctx, api.EventQuery{Names: u.names, Limit: 10 * len(u.names)})
+	if err != nil {
+		return
+	}
+	for e, err := range seq {
+		if err != nil {
+			return
+		}
+		if e.Seq > u.seq {
+			u.event(e)
 		}
 	}
 }
@@ -438,6 +569,9 @@ func (u *upRun) shutdown(ctx context.Context) {
 }
 
 func (u *upRun) line(l api.LogLine) {
+	if !u.live[l.Daemon] {
+		u.awaitStart(l.Daemon)
+	}
 	var err error
 	if u.json {
 		err = u.writeJSON(u.stdout, struct {
@@ -452,6 +586,23 @@ func (u *upRun) line(l api.LogLine) {
 	}
 }
 
+// awaitStart shows events until a daemon's start was among them. It may never
+// be, as for the last words of one whose end was told.
+func (u *upRun) awaitStart(name string) {
+	late := time.NewTimer(startWait)
+	defer late.Stop()
+	for !u.live[name] && u.events != nil {
+		select {
+		case e, ok := <-u.events:
+			if u.maybeEvent(e, ok) && mayEnd(e.value) {
+				u.ended = true
+			}
+		case <-late.C:
+			u.live[name] = true
+		}
+	}
+}
+
 func (u *upRun) notice(name, color, text string) {
 	if !u.quiet {
 		u.print.endLine()
@@ -463,6 +614,15 @@ func (u *upRun) notice(name, color, text string) {
 
 // event shows the events that a user waits for.
 func (u *upRun) event(e api.Event) {
+	u.seq = max(u.seq, e.Seq)
+	if e.Daemon != nil {
+		switch e.Event {
+		case supervision.EventStarted, supervision.EventAdopted:
+			u.live[*e.Daemon] = true
+		case supervision.EventExited:
+			u.live[*e.Daemon] = false
+		}
+	}
 	if u.json {
 		if err := u.writeJSON(u.stdout, struct {
 			Type string `json:"type"`
@@ -478,6 +638,9 @@ func (u *upRun) event(e api.Event) {
 	last := u.last[*e.Daemon]
 	u.last[*e.Daemon] = e.Event
 	text, color := notice(e)
+	if last == supervision.EventStopping && e.Event == supervision.EventExited { // as was asked for
+		text, color = "stopped ("+text+")", dim
+	}
 	if last == supervision.EventExited { // which has said why
 		switch e.Event {
 		case supervision.EventStopped:
@@ -514,7 +677,7 @@ func notice(e api.Event) (text, color string) {
 	case supervision.EventExited:
 		switch {
 		case e.Signal != nil:
-			return "ended by " + *e.Signal, yellow
+			return "killed by " + *e.Signal, yellow
 		case e.ExitCode != nil && *e.ExitCode != 0:
 			return fmt.Sprintf("exited with code %d", *e.ExitCode), yellow
 		case e.ExitCode != nil:
@@ -523,7 +686,7 @@ func notice(e api.Event) (text, color string) {
 		return detail("ended"), yellow
 	case supervision.EventBackoff:
 		if e.NextRestartAt != nil {
-			return fmt.Sprintf("next attempt in %s", e.NextRestartAt.Sub(e.Time).Round(100*time.Millisecond)), yellow
+			return "next attempt in " + soon(e.NextRestartAt.Sub(e.Time)), yellow
 		}
 		return detail("waits for its next attempt"), yellow
 	case supervision.EventStopping:

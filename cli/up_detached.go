@@ -16,7 +16,7 @@ import (
 
 // upDetached is up -d.
 func (a *app) upDetached(ctx context.Context, set *spec.Set) error {
-	m, err := a.manager()
+	m, err := a.managerWithin(0)
 	if err != nil {
 		return err
 	}
@@ -28,8 +28,14 @@ func (a *app) upDetached(ctx context.Context, set *spec.Set) error {
 		return err
 	}
 	regs, groups := registrations(set)
-	if _, err := m.Apply(ctx, api.ApplyRequest{Daemons: regs, Groups: groups}); err != nil {
+	changes, err := m.Apply(ctx, api.ApplyRequest{Daemons: regs, Groups: groups})
+	if err != nil {
 		return err
+	}
+	for _, c := range changes {
+		if c.Change == api.ChangeChanged {
+			a.say("%s", clean(c.Name+": "+changed(c)))
+		}
 	}
 	a.warn(set.Warnings())
 	sel := api.Selector{Names: namesOf(set)}
@@ -95,6 +101,12 @@ func (a *app) startManager(ctx context.Context, m api.Manager) error {
 	for {
 		select {
 		case <-ended:
+			// Another one may have begun at the same moment.
+			if isStarting(dir) {
+				if _, err := m.Ping(ctx); err == nil {
+					return nil
+				}
+			}
 			said, _ := io.ReadAll(io.NewSectionReader(log, start, 1<<20))
 			return errors.New("the manager ended at once: " + lastWords(said, managerLog(dir)))
 		case <-ctx.Done():
