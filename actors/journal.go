@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -16,6 +17,8 @@ type Store interface {
 	Append([]supervision.Event) error
 	// Sync makes everything appended before survive a power cut as well.
 	Sync() error
+	// Degraded says why events are kept in memory; empty if they are not.
+	Degraded() string
 }
 
 // Messages to the journal.
@@ -139,13 +142,17 @@ func (l *ledger) commit() (batch []appendEvents, events []supervision.Event) {
 }
 
 // trouble says why changes aren't durable; empty if they are.
-func (l *ledger) trouble() string {
+func (l *ledger) trouble() []string {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.broken != nil {
-		return "the journal can't be written: " + l.broken.Error()
+	broken := l.broken
+	l.mu.Unlock()
+	out := []string{}
+	if broken != nil {
+		out = append(out, fmt.Sprintf("changes are kept in memory only, the journal can't be written: %v", broken))
+	} else if why := l.store.Degraded(); why != "" {
+		out = append(out, "changes are kept in memory only: "+why)
 	}
-	return ""
+	return out
 }
 
 // journal is the only writer of the state. Appends that arrive together are
@@ -153,6 +160,7 @@ func (l *ledger) trouble() string {
 type journal struct {
 	*ledger
 	subscriber *actor.PID // gets every commit before those who asked for it
+	settle     func()     // called after each commit
 }
 
 // committed tells the root of a commit.
@@ -192,6 +200,7 @@ func (j *journal) flush(ctx actor.Context) {
 		}
 	}
 	j.changed.ring()
+	j.settle()
 }
 
 // pulse wakes whoever waits for a change. Safe for concurrent use.

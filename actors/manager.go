@@ -154,7 +154,7 @@ func (m *manager) start(ctx actor.Context) {
 	m.keys = make(map[string]string)
 	m.pending = make(map[uint64]pendingCommit)
 	m.dying = make(map[string][]func())
-	j := &journal{ledger: m.ledger, subscriber: ctx.Self()}
+	j := &journal{ledger: m.ledger, subscriber: ctx.Self(), settle: m.settle}
 	m.spawn(ctx, "journal", func() actor.Actor { return j })
 
 	if !m.again {

@@ -71,6 +71,7 @@ func Start(o Options) (_ *System, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	frugal()
 	s := &System{dataDir: o.DataDir, startedAt: time.Now(), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -210,6 +211,9 @@ func (s *System) sync(ctx context.Context) error {
 	msg := syncState{newAnswer[struct{}]()}
 	s.system.Root.Send(s.journal, msg)
 	_, err := msg.await(ctx, s.done, s.ended)
+	if errors.Is(err, persist.ErrDegraded) {
+		return nil // the disk is full: it is done, and Ping's warnings say what it is worth
+	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, api.ErrShuttingDown) {
 		return api.NewError(api.CodeFailed, "done, but it can't be written to the disk, and would be lost in a power cut: %v", err)
 	}
@@ -218,5 +222,7 @@ func (s *System) sync(ctx context.Context) error {
 
 // Ping implements [api.Manager].
 func (s *System) Ping(context.Context) (api.Ping, error) {
-	return api.Ping{PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt}, nil
+	return api.Ping{
+		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt, Warnings: s.ledger.trouble(),
+	}, nil
 }

@@ -16,6 +16,7 @@ type tree struct {
 	output  Output
 	ledger  *ledger
 	alarms  *alarms
+	quiet   alarm // rings when a burst is over
 	log     *slog.Logger
 	version string
 	found   found
