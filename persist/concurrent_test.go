@@ -16,6 +16,7 @@ import (
 // Readers see a prefix of what is appended, and whole batches, while a writer
 // appends, snapshots, trims and rotates.
 func TestReadersBesideTheWriter(t *testing.T) {
+	t.Parallel()
 	s := open(t, t.TempDir(), func(o *Options) { o.SnapshotEvery, o.MaxEvents = 300, 3000 })
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -164,7 +164,8 @@ func verify(t *testing.T, dir string, acked uint64) {
 }
 
 func TestKillLosesNothing(t *testing.T) {
-	rounds := 40
+	t.Parallel()
+	rounds := 25
 	if testing.Short() {
 		rounds = 8
 	}
@@ -179,8 +180,10 @@ func TestKillLosesNothing(t *testing.T) {
 // Killed at a named point, at its first, second, ... occurrence, several times
 // in the same directory.
 func TestKillAtEachPoint(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{"open", "replay", "commit", "batch", "snapshot", "trim"} {
 		t.Run(point, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			var acked uint64
 			for nth := range 4 {

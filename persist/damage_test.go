@@ -35,6 +35,7 @@ func populate(t *testing.T, daemons int) string {
 // Whatever happens to one file, the manager starts, every registration is
 // there, and nothing of what was damaged is deleted.
 func TestDamagedFiles(t *testing.T) {
+	t.Parallel()
 	harms := map[string]func(b []byte) []byte{
 		"empty":   func(b []byte) []byte { return nil },
 		"half":    func(b []byte) []byte { return b[:len(b)/2] },
@@ -67,6 +68,7 @@ func TestDamagedFiles(t *testing.T) {
 	for _, f := range files {
 		for harm, do := range harms {
 			t.Run(f.Name()+"/"+harm, func(t *testing.T) {
+				t.Parallel()
 				dir := filepath.Join(t.TempDir(), "data")
 				if err := os.CopyFS(dir, os.DirFS(master)); err != nil {
 					t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
@@ -53,6 +54,8 @@ func isEnvironment(err error) bool {
 // openBadger opens a database whose files may be damaged, which Badger may
 // answer with an error, a panic or log.Fatal.
 func openBadger(opts badger.Options) (db *badger.DB, err error) {
+	logWriter.Lock()
+	defer logWriter.Unlock()
 	out := log.Writer()
 	log.SetOutput(fatalToPanic{out})
 	defer log.SetOutput(out)
@@ -63,6 +66,9 @@ func openBadger(opts badger.Options) (db *badger.DB, err error) {
 	}()
 	return badger.Open(opts)
 }
+
+// logWriter is held while the standard logger writes elsewhere.
+var logWriter sync.Mutex
 
 // fatalToPanic is where the standard logger writes to while Badger opens. It
 // panics out of log.Fatal, which would else end the process, on every start

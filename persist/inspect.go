@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -142,57 +143,70 @@ func checkTable(b []byte, id uint64) (err error) {
 
 // logDamaged reports whether a memtable's log (see memtable.go of Badger: a
 // header of 20 bytes, then entries of meta, user meta, three varints, key,
-// value and CRC-32C) goes on behind the first entry that can't be read. A
-// manager that was killed while it wrote leaves part of one entry, and then
-// zeros: that is no damage.
+// value and CRC-32C) has an intact entry behind the first thing that can't be
+// read. A manager that was killed while it wrote leaves any part of one entry,
+// and zeros behind it: that is no damage.
 func logDamaged(path string) (bool, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
 	}
 	const header = 20
-	if len(b) < header {
+	if len(b) < header || [8]byte(b[:8]) != [8]byte{} { // it is not encrypted
 		return true, nil
 	}
-	for at := header; ; {
-		n, size, ok := logEntry(b[at:])
-		if ok {
-			at += n
-			continue
+	b = bytes.TrimRight(b[header:], "\x00")
+	for {
+		n, ok := logEntry(b)
+		if !ok {
+			break
 		}
-		rest := b[min(at+size, len(b)):]
-		return slices.ContainsFunc(rest, func(c byte) bool { return c != 0 }), nil
+		b = b[min(n, len(b)):]
 	}
+	for len(b) > 1 {
+		b = b[1:]
+		if _, ok := logEntry(b); ok {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
-// logEntry parses the entry that b begins with. If it is not intact, size is
-// what it claims to be.
-func logEntry(b []byte) (n, size int, ok bool) {
+// logEntry parses the entry that b begins with, where trailing zeros may be
+// left out, and returns its length.
+func logEntry(b []byte) (n int, ok bool) {
+	// All of our keys are short, a value may have maxValue and its fields.
+	const mostKey, mostValue = 64, maxValue + 1<<10
+	const deleted, inTxn, endOfTxn = 1 << 0, 1 << 6, 1 << 7
+	if len(b) < 2 || b[0]&^(deleted|inTxn|endOfTxn) != 0 || b[1] != 0 {
+		return 0, false
+	}
 	at := 2
-	var lens [3]uint64
+	var lens [3]uint64 // of the key, of the value; when it expires
 	for i := range lens {
 		if at >= len(b) {
-			return 0, at, false
+			return 0, false
 		}
 		v, w := binary.Uvarint(b[at:])
 		if w <= 0 {
-			return 0, at + 10, false
+			return 0, false
 		}
 		lens[i] = v
 		at += w
 	}
-	const most = 2 * memTableSize
-	if lens[0] > most || lens[1] > most {
-		return 0, at, false
+	if lens[0] == 0 || lens[0] > mostKey || lens[1] > mostValue || lens[2] != 0 {
+		return 0, false
 	}
 	end := at + int(lens[0]+lens[1])
-	size = end + crc32.Size
-	if lens[0] == 0 || size > len(b) {
-		return 0, size, false
+	n = end + crc32.Size
+	if n > len(b) {
+		b = append(b[:len(b):len(b)], make([]byte, n-len(b))...)
 	}
-	sum := crc32.Checksum(b[:end], crc32.MakeTable(crc32.Castagnoli))
-	return size, size, sum == binary.BigEndian.Uint32(b[end:])
+	sum := crc32.Checksum(b[:end], castagnoli)
+	return n, sum == binary.BigEndian.Uint32(b[end:])
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // looseDir is where tables that Badger is about to delete are kept until it is
 // known that nothing is missing.
@@ -327,7 +341,7 @@ func (s *Store) amendManifest(changes []*pb.ManifestChange) error {
 		rec = append(rec, 'B', 'd', 'g', 'r', 0, 0, 0, version)
 	}
 	rec = binary.BigEndian.AppendUint32(rec, uint32(len(b)))
-	rec = binary.BigEndian.AppendUint32(rec, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	rec = binary.BigEndian.AppendUint32(rec, crc32.Checksum(b, castagnoli))
 	if _, err := f.Write(append(rec, b...)); err != nil {
 		return err
 	}

@@ -18,9 +18,10 @@ var ErrLocked = errors.New("the data directory is in use")
 // never deleted: two managers could then each lock a file of that name.
 type dirLock struct{ f *os.File }
 
-// lockPatience is how long a lock whose holder is dead or unknown is waited
-// for: a killed process holds it until it is torn down, and a child that it
-// just forked until it execs.
+// lockPatience is how long a lock is waited for whose holder is dead, unknown,
+// or this very process (before it executed itself anew): a killed process
+// holds it until it is torn down, and a child that was just forked until it
+// execs.
 const lockPatience = 2 * time.Second
 
 func lockDir(dir string) (*dirLock, error) {
@@ -40,7 +41,8 @@ func lockDir(dir string) (*dirLock, error) {
 			return nil, fmt.Errorf("the data directory can't be locked: %s: %w", path, err)
 		}
 		pid := lockHolder(path)
-		if pid != 0 && alive(pid) || time.Now().After(deadline) {
+		other := pid != 0 && pid != os.Getpid() && alive(pid)
+		if other || time.Now().After(deadline) {
 			f.Close()
 			who := "another manager"
 			if pid != 0 {
@@ -70,4 +72,8 @@ func lockHolder(path string) int {
 	return pid
 }
 
-func (l *dirLock) release() error { return l.f.Close() }
+// release unlocks before it closes: a child that was just forked may have the
+// file open still.
+func (l *dirLock) release() error {
+	return errors.Join(unlock(l.f), l.f.Close())
+}

@@ -58,6 +58,7 @@ func (m *model) history(q HistoryQuery) []supervision.Event {
 // The store answers as the model does, whatever is appended, reopened,
 // compacted or kept in memory in between, and with a clock that jumps.
 func TestStoreBehavesAsItsModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,32 @@ import (
 type clock struct{ t time.Time }
 
 func (c *clock) now() time.Time { return c.t }
+
+// killedCopy is what the store would leave if it were killed now. It waits
+// until nothing is at work in the background.
+func killedCopy(t *testing.T, s *Store) string {
+	t.Helper()
+	s.copies.write()
+	s.background.Wait()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		fids, err := s.wal.logs(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(fids) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("there are still the logs %v", fids)
+		}
+		runtime.Gosched()
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(dir, os.DirFS(s.opts.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
 
 func TestFullDiskTurnsToMemoryAndBack(t *testing.T) {
 	dir := t.TempDir()
@@ -71,10 +98,7 @@ func TestFullDiskTurnsToMemoryAndBack(t *testing.T) {
 	}
 
 	// What a kill would leave now.
-	copied := filepath.Join(t.TempDir(), "data")
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	copied := killedCopy(t, s)
 	s2 := open(t, copied)
 	r := s2.Recovered()
 	if len(r.Notices) > 0 || r.LastSeq != last+2 || len(r.Daemons) != 2 {
@@ -227,10 +251,7 @@ func TestBatchFailsInTheMiddle(t *testing.T) {
 	if got := history(t, s, HistoryQuery{Limit: 20}); len(got) != 20 || got[19].Seq != 15_000 {
 		t.Errorf("history: %d events", len(got))
 	}
-	killed := filepath.Join(t.TempDir(), "data")
-	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	killed := killedCopy(t, s)
 	free = 1 << 40
 	s.opts.Faults.Point = func(string) {}
 	if !s.Retry() {

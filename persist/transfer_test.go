@@ -85,8 +85,8 @@ func FuzzImport(f *testing.F) {
 func FuzzLogEntry(f *testing.F) {
 	f.Add([]byte{0, 0, 3, 1, 0, 'a', 'b', 'c', 'd', 1, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if n, size, ok := logEntry(b); ok && (n <= 0 || n > len(b) || size != n) {
-			t.Errorf("an entry of %d bytes in %d", n, len(b))
+		if n, ok := logEntry(b); ok && n <= 4 {
+			t.Errorf("an entry of %d bytes", n)
 		}
 	})
 }
