@@ -207,7 +207,7 @@ func call[T any](ctx context.Context, c *Client, quick bool, method, path string
 	if resp.StatusCode == http.StatusNoContent {
 		return out, nil
 	}
-	b, err := io.ReadAll(resp.Body)
+	b, err := readAll(resp)
 	if err != nil {
 		return out, c.unreachable(err)
 	}
@@ -215,6 +215,16 @@ func call[T any](ctx context.Context, c *Client, quick bool, method, path string
 		return out, api.NewError(api.CodeFailed, "can't read the answer of the manager on %s: %v (is it another version? `syspulse ping` says)", c.socket, err)
 	}
 	return out, nil
+}
+
+// readAll reads a body into a buffer of its size, where that is told.
+func readAll(resp *http.Response) ([]byte, error) {
+	if n := resp.ContentLength; n >= 0 && n <= 64<<20 {
+		b := make([]byte, n)
+		_, err := io.ReadFull(resp.Body, b)
+		return b, err
+	}
+	return io.ReadAll(resp.Body)
 }
 
 func (c *Client) greet(ctx context.Context) error {

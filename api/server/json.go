@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ func (s *Server) write(w http.ResponseWriter, status int, contentType string, bo
 	c.SetWriteDeadline(time.Now().Add(writeTimeout))
 	defer c.SetWriteDeadline(time.Time{})
 	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	w.Write(body) // an error is a client that is gone: nobody is left to tell
 	return nil
