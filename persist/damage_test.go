@@ -161,3 +161,56 @@ func TestOnlyThePlainCopiesAreLeft(t *testing.T) {
 		t.Errorf("no word of the copy that is damaged too")
 	}
 }
+
+// A manager that is killed while Badger makes or deletes a file may leave it
+// without a byte in it. That is no damage.
+func TestFilesWithoutAByte(t *testing.T) {
+	dir := populate(t, 3)
+	for _, name := range []string{"00000.mem", "00009.mem", "000009.vlog", "000099.sst"} {
+		if err := os.WriteFile(filepath.Join(dir, "state", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := open(t, dir).Recovered(); len(r.Notices) > 0 || len(r.Daemons) != 3 || r.LastSeq != 1203 {
+		t.Errorf("recovered up to %d, notices %q", r.LastSeq, r.Notices)
+	}
+}
+
+// A log that ends in part of an entry, as a killed manager leaves it, is no
+// damage; one that goes on behind what can't be read is.
+func TestTornLog(t *testing.T) {
+	master := populate(t, 3)
+	path := func(dir string) string { return filepath.Join(dir, "state", "00001.mem") }
+	log, err := os.ReadFile(path(master))
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := len(strings.TrimRight(string(log), "\x00"))
+	for name, c := range map[string]struct {
+		from, to int // zeroed
+		damaged  bool
+	}{
+		"end":            {used - 5, used, false},
+		"last entry":     {used - 20, used, false},
+		"head of last":   {used - 24, used - 10, false},
+		"middle":         {used / 2, used/2 + 5, true},
+		"a lost page":    {used / 2, used/2 + 4096, true},
+		"all but an end": {100, used - 2000, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(dir, os.DirFS(master)); err != nil {
+				t.Fatal(err)
+			}
+			b := append([]byte(nil), log...)
+			clear(b[c.from:c.to])
+			if err := os.WriteFile(path(dir), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := logDamaged(path(dir))
+			if err != nil || got != c.damaged {
+				t.Errorf("damaged: %t, %v; want %t", got, err, c.damaged)
+			}
+		})
+	}
+}

@@ -66,7 +66,7 @@ func TestStoreBehavesAsItsModel(t *testing.T) {
 		}
 		const maxEvents = 300
 		full := false
-		opts := Options{Dir: dir, SnapshotEvery: 1 + rapid.IntRange(0, 40).Draw(rt, "every"), MaxEvents: maxEvents}
+		opts := Options{Dir: dir, SnapshotEvery: rapid.SampledFrom([]int{1, 2, 10, 40, 1000}).Draw(rt, "every"), MaxEvents: maxEvents}
 		opts.Faults.Commit = func(int) error {
 			if full {
 				return errors.New("not now")
