@@ -196,6 +196,10 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	if id.BootID != h.bootID {
 		return nil, &GoneError{Why: "the machine was restarted since"}
 	}
+	// The reaper takes a child that nobody registered for an orphan. It must
+	// not do so between the look at those it reaped and the registration.
+	h.beginFork()
+	defer h.endFork()
 	gone := &GoneError{Why: fmt.Sprintf("process %d has ended", id.PID), Exit: h.deceased.find(id)}
 	if id.PID <= 1 || id.PID == h.selfPID {
 		return nil, gone

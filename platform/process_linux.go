@@ -314,6 +314,10 @@ func (p *process) Release() {
 	}
 	p.onExit, p.onEmpty = nil, nil
 	p.left.stopLocked()
+	if p.exited && p.exit.Known {
+		// Perhaps nobody was told yet, and whoever adopts it next will ask.
+		p.host.deceased.add(p.id.PID, p.id.StartTime, p.exit)
+	}
 	p.mu.Unlock()
 	p.host.cgroupEvents.unwatch(p)
 	p.host.unregister(p)
