@@ -146,3 +146,36 @@ func TestRemovedDaemonsAreForgotten(t *testing.T) {
 		t.Errorf("%d names were kept", len(s.names))
 	}
 }
+
+// The base, too, forgets a daemon whose removal is deleted.
+func TestRemovalReachesTheBase(t *testing.T) {
+	s := open(t, t.TempDir(), func(o *Options) { o.MaxEvents = 100 })
+	many := func() {
+		for i := range 1000 {
+			appendTo(t, s, started("web", i+1))
+		}
+	}
+	at := func() (names []string) {
+		state, err := s.At(context.Background(), epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range state {
+			names = append(names, d.Name)
+		}
+		return names
+	}
+	appendTo(t, s, registered("web"), registered("gone"), started("gone", 5))
+	many()
+	if got := fmt.Sprint(at()); got != "[gone web]" {
+		t.Errorf("before: %s", got)
+	}
+	appendTo(t, s, supervision.Event{Time: epoch, Daemon: "gone", Kind: supervision.EventRemoved})
+	many()
+	if got := fmt.Sprint(at()); got != "[web]" {
+		t.Errorf("after: %s", got)
+	}
+	if len(s.names) != 1 {
+		t.Errorf("names: %v", s.names)
+	}
+}
