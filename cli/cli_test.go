@@ -192,10 +192,16 @@ func TestDaemonJSONHasTheKeysOfTheReference(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.stdout), &one); err != nil {
 		t.Fatal(err)
 	}
+	last := 0
 	for _, key := range strings.Fields("name state wanted reason waiting_for pid started_at stopped_at uptime_secs ready exit_code signal exit_known restart_count attempt adopted health tags group description schedule next_run_at next_restart_at stdout_log stderr_log") {
 		if _, ok := one[key]; !ok {
 			t.Errorf("%s is missing", key)
 		}
+		at := strings.Index(s.stdout, `"`+key+`":`)
+		if at < last {
+			t.Errorf("%s stands before what comes before it in the reference", key)
+		}
+		last = at
 	}
 	if _, ok := one["env"]; ok {
 		t.Error("env was not asked for")

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"iter"
 	"os"
 	"strings"
 	"sync"
@@ -106,4 +107,25 @@ func TestHangupReadsTheFilesAgain(t *testing.T) {
 	if f.State("bb") == "" {
 		t.Error("what the file no longer holds is gone")
 	}
+}
+
+// A Ctrl-C counts while the streams are being opened, too.
+func TestInterruptWhileUpOpensItsStreams(t *testing.T) {
+	s := newShell(t)
+	a := &app{stdout: &s.out, stderr: &s.err, dial: func(string) api.Manager { return &deaf{s.Fake} }}
+	if code := a.run(context.Background(), []string{"up", sysFile(t, twoDaemons)}); code != 0 {
+		t.Errorf("%d %s", code, s.err.String())
+	}
+	if s.State("a") != supervision.Stopped || s.State("bb") != supervision.Stopped {
+		t.Errorf("a is %s, bb is %s", s.State("a"), s.State("bb"))
+	}
+}
+
+// deaf is a manager whose streams never open.
+type deaf struct{ *apitest.Fake }
+
+func (d *deaf) Logs(ctx context.Context, _ api.LogQuery) (iter.Seq2[api.LogLine, error], error) {
+	syscall.Kill(os.Getpid(), syscall.SIGINT)
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
