@@ -2,6 +2,7 @@ package persist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -177,5 +180,13 @@ func TestRemovalReachesTheBase(t *testing.T) {
 	}
 	if len(s.names) != 1 {
 		t.Errorf("names: %v", s.names)
+	}
+	left := 0
+	err := s.db.View(func(txn *badger.Txn) error {
+		count := func(*badger.Item) error { left++; return nil }
+		return errors.Join(each(txn, basePrefix, nil, count), each(txn, baseRegPrefix, nil, count))
+	})
+	if err != nil || left != 2 {
+		t.Errorf("the base has %d entries, want a record and a registration; %v", left, err)
 	}
 }
