@@ -295,13 +295,24 @@ func (a *app) managerWithin(grace time.Duration) (api.Manager, error) {
 		if began.IsZero() {
 			began = time.Now()
 		}
-		return time.Since(began) < grace || dir != "" && isStarting(dir)
+		return time.Since(began) < grace || dir != "" && isStarting(dir, socket)
 	})
 	return c, nil
 }
 
-// isStarting reports whether a manager has locked a data directory recently.
-func isStarting(dir string) bool {
+// isStarting reports whether a manager has locked a data directory recently,
+// and may yet answer on a socket.
+func isStarting(dir, socket string) bool {
 	_, since, ok := persist.Holder(dir)
-	return ok && time.Since(since) < startPatience
+	if !ok || time.Since(since) > startPatience {
+		return false
+	}
+	usual := api.SocketPath(dir)
+	if usual == socket {
+		return true
+	}
+	c := client.New(usual)
+	defer c.Close()
+	_, err := c.Ping(context.Background())
+	return err != nil // else it listens there
 }

@@ -66,8 +66,11 @@ func (a *app) up(ctx context.Context, set *spec.Set, exitWith string) error {
 			h.serve()
 			u.m, u.host = h, h
 		case errors.Is(err, persist.ErrLocked):
-			// Another one began at the same moment.
-			stopped, err = u.unlessStopped(ctx, ping)
+			// Another one may have begun at the same moment.
+			locked := err
+			if stopped, err = u.unlessStopped(ctx, ping); errors.Is(err, api.ErrNoManager) {
+				err = locked
+			}
 		}
 	}
 	if stopped || err != nil {

@@ -102,10 +102,8 @@ func (a *app) startManager(ctx context.Context, m api.Manager) error {
 		select {
 		case <-ended:
 			// Another one may have begun at the same moment.
-			if isStarting(dir) {
-				if _, err := m.Ping(ctx); err == nil {
-					return nil
-				}
+			if _, err := m.Ping(ctx); err == nil {
+				return nil
 			}
 			said, _ := io.ReadAll(io.NewSectionReader(log, start, 1<<20))
 			return errors.New("the manager ended at once: " + lastWords(said, managerLog(dir)))
