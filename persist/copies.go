@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,13 +32,18 @@ const syncEach = 8
 
 // copyFile is <data_dir>/registrations/<name>.json.
 type copyFile struct {
-	Stored
-	Seq uint64 `json:"seq"` // of the event that it was written after
+	Spec   *spec.Daemon `json:"spec"`
+	Source string       `json:"source,omitempty"`
+	Seq    uint64       `json:"seq"` // of the event that it was written after
+
+	wish `json:"-"` // from the file of the wishes
 }
 
-// copies writes the plain copies of the registrations: one file for each
-// daemon, from which a manager starts if its journal can't be read. It works
-// in the background, only while there is something to write.
+// copies writes the plain copies of the registrations, from which a manager
+// starts if its journal can't be read: one file for each daemon, and one more
+// for what is wanted of all of them, because a bulk command changes that for a
+// thousand daemons at once. It works in the background, only while there is
+// something to write.
 type copies struct {
 	dir string
 	log *slog.Logger
@@ -46,8 +52,9 @@ type copies struct {
 	idle    sync.Cond            // no writer is at work
 	dirty   map[string]*copyFile // nil: is to be removed
 	seq     uint64               // all events up to here are in dirty or written
-	known   map[string]wish      // what the files say, or will when dirty is written
-	timer   *time.Timer          // of the next write
+	wishes  map[string]wish
+	wished  bool        // wishes is to be written
+	timer   *time.Timer // of the next write
 	writing bool
 	failed  bool
 	closed  bool
@@ -55,16 +62,20 @@ type copies struct {
 
 // wish is the part of a record that is copied.
 type wish struct {
-	wanted supervision.Wanted
-	ended  bool
+	Wanted supervision.Wanted `json:"wanted"`
+	Ended  bool               `json:"ended,omitempty"`
+	Seq    uint64             `json:"seq"` // of the event that it was written after
 }
+
+// wishesFile holds the wishes by name.
+const wishesFile = ".wanted.json"
 
 func newCopies(s *Store) *copies {
 	c := &copies{
-		dir:   filepath.Join(s.opts.Dir, "registrations"),
-		log:   s.log,
-		dirty: make(map[string]*copyFile),
-		known: make(map[string]wish),
+		dir:    filepath.Join(s.opts.Dir, "registrations"),
+		log:    s.log,
+		dirty:  make(map[string]*copyFile),
+		wishes: make(map[string]wish),
 	}
 	c.idle.L = &c.mu
 	return c
@@ -74,46 +85,51 @@ func newCopies(s *Store) *copies {
 func (c *copies) changed(s *Store, events []supervision.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	some := false
 	for i := range events {
 		ev := &events[i]
 		if ev.Daemon == "" {
 			continue
 		}
 		if ev.Kind == supervision.EventRemoved {
-			delete(c.known, ev.Daemon)
+			delete(c.wishes, ev.Daemon)
+			c.wished = true
 			c.dirty[ev.Daemon] = nil
-			some = true
 			continue
 		}
 		d := s.daemons[ev.Daemon] // as of the last of these events
 		if d == nil || d.reg == nil {
 			continue
 		}
-		w := d.wish()
-		if was, ok := c.known[ev.Daemon]; ok && was == w && ev.Spec == nil {
-			continue
+		if ev.Spec != nil {
+			c.dirty[ev.Daemon] = newCopyFile(d)
 		}
-		c.known[ev.Daemon] = w
-		c.dirty[ev.Daemon] = newCopyFile(d)
-		some = true
+		c.wish(ev.Daemon, d)
 	}
 	c.seq = s.lastSeq
-	if some {
+	if c.wished || len(c.dirty) > 0 {
 		c.plan()
 	}
 }
 
+// wish notes what is wanted of a daemon. c.mu is held.
+func (c *copies) wish(name string, d *daemon) {
+	w := d.wish()
+	if was, ok := c.wishes[name]; ok && was.Wanted == w.Wanted && was.Ended == w.Ended {
+		return
+	}
+	c.wishes[name] = w
+	c.wished = true
+}
+
 func (d *daemon) wish() wish {
 	if d.rec == nil {
-		return wish{wanted: supervision.WantStopped}
+		return wish{Wanted: supervision.WantStopped, Seq: d.seq}
 	}
-	return wish{d.rec.Wanted, d.rec.Ended}
+	return wish{d.rec.Wanted, d.rec.Ended, d.seq}
 }
 
 func newCopyFile(d *daemon) *copyFile {
-	w := d.wish()
-	return &copyFile{Stored{Spec: d.reg.Spec, Source: d.reg.Source, Wanted: w.wanted, Ended: w.ended}, d.seq}
+	return &copyFile{Spec: d.reg.Spec, Source: d.reg.Source, Seq: d.seq}
 }
 
 // plan sets the timer. c.mu is held.
@@ -128,7 +144,7 @@ func (c *copies) plan() {
 func (c *copies) retry(*Store) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.dirty) > 0 {
+	if c.wished || len(c.dirty) > 0 {
 		c.plan()
 	}
 }
@@ -137,7 +153,7 @@ func (c *copies) retry(*Store) {
 func (c *copies) write() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.writing || len(c.dirty) == 0 {
+	if c.writing || !c.wished && len(c.dirty) == 0 {
 		return
 	}
 	if c.timer != nil {
@@ -145,10 +161,14 @@ func (c *copies) write() {
 		c.timer = nil
 	}
 	batch, seq := c.dirty, c.seq
-	c.dirty = make(map[string]*copyFile)
+	var wishes map[string]wish
+	if c.wished {
+		wishes = maps.Clone(c.wishes)
+	}
+	c.dirty, c.wished = make(map[string]*copyFile), false
 	c.writing = true
 	c.mu.Unlock()
-	err := c.writeBatch(batch, seq)
+	err := c.writeBatch(batch, wishes, seq)
 	c.mu.Lock()
 	c.writing = false
 	c.idle.Broadcast()
@@ -158,6 +178,7 @@ func (c *copies) write() {
 				c.dirty[name] = f
 			}
 		}
+		c.wished = c.wished || wishes != nil
 		if !c.failed {
 			c.log.Warn("the plain copies of the registrations are not up to date", "error", err)
 		}
@@ -165,7 +186,7 @@ func (c *copies) write() {
 		return // retried with the next change, and once there is room
 	}
 	c.failed = false
-	if len(c.dirty) > 0 {
+	if c.wished || len(c.dirty) > 0 {
 		c.plan()
 	}
 }
@@ -188,15 +209,15 @@ func (c *copies) close() error {
 	for c.writing {
 		c.idle.Wait()
 	}
-	if n := len(c.dirty); n > 0 {
+	if n := len(c.dirty); n > 0 || c.wished {
 		return fmt.Errorf("%d plain copies of registrations in %s are not up to date", n, c.dir)
 	}
 	return nil
 }
 
 // writeBatch writes every file under another name, makes them durable and only
-// then renames them.
-func (c *copies) writeBatch(batch map[string]*copyFile, seq uint64) error {
+// then renames them. Nil wishes are left as they are.
+func (c *copies) writeBatch(batch map[string]*copyFile, wishes map[string]wish, seq uint64) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -236,7 +257,15 @@ func (c *copies) writeBatch(batch map[string]*copyFile, seq uint64) error {
 		}
 	}
 	temps = nil
-	if err := syncDir(c.dir); err != nil {
+	if wishes != nil {
+		b, err := json.Marshal(wishes)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(c.dir, wishesFile), b); err != nil {
+			return err
+		}
+	} else if err := syncDir(c.dir); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(c.dir, copiesMark), fmt.Appendf(nil, "%d\n", seq))
@@ -348,6 +377,14 @@ func (c *copies) readAll() (all map[string]*copyFile, bad []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var wishes map[string]wish
+	b, err := os.ReadFile(filepath.Join(c.dir, wishesFile))
+	if err == nil {
+		err = json.Unmarshal(b, &wishes)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		bad = append(bad, fmt.Sprintf("which daemons were wanted running can't be read from %s: %v", wishesFile, err))
+	}
 	all = make(map[string]*copyFile, len(files))
 	for name := range files {
 		path := filepath.Join(c.dir, name)
@@ -363,15 +400,12 @@ func (c *copies) readAll() (all map[string]*copyFile, bad []string, err error) {
 			bad = append(bad, fmt.Sprintf("the plain copy %s can't be read: %v", path, err))
 			continue
 		}
+		f.wish = wish{Wanted: supervision.WantStopped}
+		if w, ok := wishes[f.Spec.Name]; ok {
+			f.wish = w
+			f.Seq = max(f.Seq, w.Seq)
+		}
 		all[f.Spec.Name] = f
 	}
 	return all, bad, nil
-}
-
-// Stored is one daemon as it is written outside the journal.
-type Stored struct {
-	Spec   *spec.Daemon       `json:"spec"`
-	Source string             `json:"source,omitempty"`
-	Wanted supervision.Wanted `json:"wanted"`
-	Ended  bool               `json:"ended,omitempty"`
 }

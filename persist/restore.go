@@ -34,7 +34,7 @@ func (s *Store) reconcile(lossy bool) error {
 		if d.reg == nil {
 			continue
 		}
-		c.known[name] = d.wish()
+		c.wish(name, d)
 		file := fileName(name) + ".json"
 		missing = missing || !files[file]
 		if d.seq > upTo || !files[file] {
@@ -49,7 +49,7 @@ func (s *Store) reconcile(lossy bool) error {
 		}
 	}
 	c.seq = s.lastSeq
-	if len(c.dirty) > 0 && !missing {
+	if (c.wished || len(c.dirty) > 0) && !missing {
 		c.plan()
 	}
 	c.mu.Unlock()
