@@ -68,7 +68,8 @@ func TestCommandsAreSyncedBeforeTheyAreAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := regexp.MustCompile(`read(\(| resumed).*"POST /v1/(\w+)`)
+	// net/http reads the first byte of the next request ahead, alone.
+	request := regexp.MustCompile(`read(\(| resumed).*"P?OST /v1/(\w+)`)
 	synced := regexp.MustCompile(`(msync|fsync|fdatasync)(\(| resumed).* = 0$`)
 	answer := regexp.MustCompile(`write\(.*"HTTP/1\.1 20[04]`)
 	command, durable := "", false
