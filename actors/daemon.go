@@ -23,8 +23,12 @@ type (
 		Purge bool // remove: the logs too
 		Reply func(outcome)
 	}
-	// recoverDaemon begins to look after a daemon that was there before.
-	recoverDaemon struct{ supervision.Recover }
+	// recoverDaemon begins to look after a daemon that was there before. Done
+	// is called once what follows from that is committed.
+	recoverDaemon struct {
+		supervision.Recover
+		Done func()
+	}
 	// timerFired is the daemon's alarm.
 	timerFired struct{ Gen uint64 }
 	// userSignal is any signal, to the main process.
@@ -155,7 +159,7 @@ func (d *daemon) handle(msg any) {
 	case userSignal:
 		d.signal(msg)
 	case recoverDaemon:
-		d.apply(msg.Recover, nil)
+		d.apply(msg.Recover, func(supervision.Outcome, *supervision.Record) { msg.Done() })
 	case observed:
 		d.apply(msg.Input, nil)
 	case timerFired:

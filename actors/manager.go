@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -108,6 +109,8 @@ func (m *manager) Receive(ctx actor.Context) {
 		}
 	case *actor.Terminated:
 		m.terminated(msg.Who)
+	case recoveredAll:
+		m.begun()
 	case committed:
 		m.project(msg.Events)
 	case appended:
@@ -157,23 +160,42 @@ func (m *manager) start(ctx actor.Context) {
 	j := &journal{ledger: m.ledger, subscriber: ctx.Self(), settle: m.settle}
 	m.spawn(ctx, "journal", func() actor.Actor { return j })
 
-	if !m.again {
-		detail := fmt.Sprintf("version %s, pid %d", m.version, os.Getpid())
-		events := []supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerStart, Detail: detail}}
-		for _, n := range m.found.Notices {
-			events = append(events, supervision.Event{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: n})
-		}
-		m.append(events, nil, nil)
-	}
 	for name, e := range m.ledger.snapshot() {
 		m.adopt(name, e)
 	}
 	if m.again {
 		return // each daemon recovers by itself
 	}
-	for _, d := range m.daemons {
-		ctx.Send(d.pid, recoverDaemon{m.found.Recover})
+	// Only when all that follows from the recovery is in the journal does it
+	// say that a manager has begun on this boot: one that is killed before
+	// leaves the next one to be the first.
+	var left atomic.Int64
+	left.Store(int64(len(m.daemons)) + 1)
+	system, self := ctx.ActorSystem(), ctx.Self()
+	done := func() {
+		if left.Add(-1) == 0 {
+			system.Root.Send(self, recoveredAll{})
+		}
 	}
+	for _, d := range m.daemons {
+		ctx.Send(d.pid, recoverDaemon{m.found.Recover, done})
+	}
+	done()
+}
+
+// recoveredAll: every daemon that was there before is looked after.
+type recoveredAll struct{}
+
+// begun records that the manager has begun, and what it found.
+func (m *manager) begun() {
+	events := []supervision.Event{{
+		Time: wallNow(), Kind: supervision.EventManagerStart,
+		Detail: fmt.Sprintf("version %s, pid %d", m.version, os.Getpid()),
+	}}
+	for _, n := range m.found.Notices {
+		events = append(events, supervision.Event{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: n})
+	}
+	m.append(events, nil, nil)
 }
 
 // adopt makes the actor of a registered daemon.

@@ -114,7 +114,7 @@ func Start(o Options) (_ *System, err error) {
 		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version,
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
 		found: found{
-			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, Rebooted: rebooted},
+			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, BootID: bootID},
 			Notices: recovered.Notices,
 		},
 	}

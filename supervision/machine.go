@@ -126,10 +126,11 @@ type (
 	// after a fault of its own).
 	Recover struct {
 		// Fresh is set for the first manager after a clean shutdown or on
-		// another boot: no process is looked for.
+		// another boot: what is wanted is started, and what another boot
+		// left isn't looked for.
 		Fresh bool
-		// Rebooted tells that Fresh is because of another boot.
-		Rebooted bool
+		// BootID is this boot's; with Fresh.
+		BootID string
 	}
 )
 
@@ -572,7 +573,7 @@ func (in TimerFired) apply(m *Machine) {
 }
 
 func (in Recover) apply(m *Machine) {
-	if in.Fresh {
+	if in.Fresh && !m.begun(in.BootID) {
 		in.fresh(m)
 		return
 	}
@@ -588,6 +589,19 @@ func (in Recover) apply(m *Machine) {
 	}
 }
 
+// begun reports whether a fresh start was made on this boot already, by a
+// manager that was killed before all of its daemons had begun: then the daemon
+// is looked for like any other.
+func (m *Machine) begun(bootID string) bool {
+	switch m.Rec.State {
+	case Starting:
+		return m.Rec.Process == (Identity{}) || m.Rec.Process.BootID == bootID
+	case Running, Stopping:
+		return m.Rec.Process.BootID == bootID
+	}
+	return false
+}
+
 // fresh starts what is to be started by the first manager after a clean
 // shutdown or on another boot.
 func (in Recover) fresh(m *Machine) {
@@ -601,11 +615,7 @@ func (in Recover) fresh(m *Machine) {
 			m.Rec.Exited, m.Rec.LastExit, m.Rec.StoppedAt = true, Exit{}, m.env.Now
 		}
 		m.rest(Stopped, "")
-		why := "found without a process"
-		if in.Rebooted {
-			why = "the machine was started anew"
-		}
-		m.event(EventStopped, "%s", why)
+		m.event(EventStopped, "the machine was started anew")
 	}
 	switch {
 	case m.Rec.Wanted == WantRunning:

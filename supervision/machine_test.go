@@ -483,7 +483,7 @@ func TestFresh(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(tt.d)
 			w.m.Rec = tt.rec
-			out := w.step(Recover{Fresh: true, Rebooted: tt.rec.State == Running})
+			out := w.step(Recover{Fresh: true, BootID: "new"})
 			w.want(t, tt.want)
 			for _, e := range out.Effects {
 				if _, ok := e.(Attach); ok {
@@ -491,5 +491,21 @@ func TestFresh(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A manager that is the first on a boot may be killed while it starts what is
+// wanted. The next one is the first again, and must not start a second copy.
+func TestFreshAgainFindsWhatWasBegun(t *testing.T) {
+	for _, rec := range []Record{
+		{State: Running, Wanted: WantRunning, Incarnation: "i", Process: Identity{BootID: "new", PID: 9}},
+		{State: Starting, Wanted: WantRunning, Incarnation: "i"},
+	} {
+		w := newWorld(daemonSpec())
+		w.m.Rec = rec
+		out := w.step(Recover{Fresh: true, BootID: "new"})
+		if !slices.Contains(out.Effects, Effect(Attach{"i", rec.Process})) || len(w.forks) > 0 {
+			t.Errorf("%s: effects %v", rec.State, out.Effects)
+		}
 	}
 }
