@@ -333,7 +333,8 @@ func readDependencies(t *table, self string) []Dependency {
 		t.mistyped("depends_on", v, "an array", hint)
 		return nil
 	}
-	var deps []Dependency
+	// What is wrong keeps its place, so that the graph's problems find theirs.
+	deps := make([]Dependency, len(elems))
 	seen := map[string]bool{}
 	for i, e := range elems {
 		at := t.at.get("depends_on")
@@ -368,7 +369,7 @@ func readDependencies(t *table, self string) []Dependency {
 			t.failElem("depends_on", i, "take one of them out", "%s is there twice", quote(dep.Name))
 		default:
 			seen[key] = true
-			deps = append(deps, dep)
+			deps[i] = dep
 		}
 	}
 	return deps
@@ -378,6 +379,9 @@ func readHealthCheck(t *table) *HealthCheck {
 	h := t.sub("health_check", func(any) string {
 		return `write [daemon.health_check] and below it type = "http" and target = "http://..."`
 	})
+	if h == nil && t.has("health_check") {
+		return &HealthCheck{} // one was meant: nobody needs to be told that it is missing
+	}
 	if h == nil {
 		return nil
 	}
@@ -432,6 +436,9 @@ func readReady(t *table) *Ready {
 		}
 		return `write [daemon.ready] and below it type = "notify"`
 	})
+	if r == nil && t.has("ready") {
+		return &Ready{} // as in readHealthCheck
+	}
 	if r == nil {
 		return nil
 	}

@@ -85,9 +85,7 @@ func At(now time.Time) Option { return func(o *options) { o.now = now } }
 func Parse(path string, data []byte, opts ...Option) (*File, Problems) {
 	f, ps := parse(path, data, opts)
 	ps = append(ps, checkTogether([]*File{f})...)
-	if len(ps) == 0 {
-		ps = checkCycles([]*File{f})
-	}
+	ps = append(ps, checkDependencies([]*File{f})...)
 	if len(ps) > 0 {
 		return nil, ps.sorted().limited()
 	}
@@ -100,12 +98,11 @@ func Parse(path string, data []byte, opts ...Option) (*File, Problems) {
 func Load(paths ...string) (*Set, error) {
 	set := &Set{}
 	var perFile []Problems
-	whole := true
 	seen := map[string]bool{}
 	for _, path := range paths {
 		abs, err := filepath.Abs(path)
 		if err != nil {
-			perFile, whole = append(perFile, Problems{{File: path, Message: err.Error()}}), false
+			perFile = append(perFile, Problems{{File: path, Message: err.Error()}})
 			continue
 		}
 		if seen[abs] {
@@ -114,23 +111,19 @@ func Load(paths ...string) (*Set, error) {
 		seen[abs] = true
 		data, p := readFile(path)
 		if p != nil {
-			perFile, whole = append(perFile, Problems{*p}), false
+			perFile = append(perFile, Problems{*p})
 			continue
 		}
 		f, ps := parse(path, data, nil)
 		set.Files = append(set.Files, f)
 		perFile = append(perFile, ps)
-		whole = whole && len(ps) == 0
-	}
-	together := checkTogether(set.Files)
-	if whole && len(together) == 0 {
-		together = checkCycles(set.Files)
 	}
 	var all Problems
 	for _, ps := range perFile {
 		all = append(all, ps...)
 	}
-	all = append(all, together...)
+	all = append(all, checkTogether(set.Files)...)
+	all = append(all, checkDependencies(set.Files)...)
 	if len(all) > 0 {
 		return nil, byFile(all, paths).limited()
 	}
@@ -411,11 +404,21 @@ func checkTogether(files []*File) Problems {
 	return ps
 }
 
-// checkCycles looks at the dependencies among the files' daemons. Names that
-// are in none of them may be registered already.
-func checkCycles(files []*File) Problems {
+// checkDependencies looks at the dependencies among the files' daemons, also
+// beside other problems, so that one report has them all. Names that are in
+// none of the files may be registered already. Of a name that is there twice
+// the first counts, as in [File.Position].
+func checkDependencies(files []*File) Problems {
 	set := Set{Files: files}
-	ps := checkGraph(set.Daemons(), nil, false)
+	var named []*Daemon
+	seen := map[string]bool{"": true}
+	for _, d := range set.Daemons() {
+		if !seen[d.Name] {
+			seen[d.Name] = true
+			named = append(named, d)
+		}
+	}
+	ps := checkGraph(named, nil, false)
 	for i, p := range ps {
 		for _, f := range files {
 			if line, col, ok := f.Position(p.Daemon, p.Key); ok {

@@ -304,6 +304,55 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
+// One report has what is wrong with a daemon and with its dependencies, and
+// the places are right beside what is wrong.
+func TestDependenciesBesideOtherProblems(t *testing.T) {
+	const text = `[[daemon]]
+name = "a"
+command = ["x"]
+comand = 1
+depends_on = [3, { name = "b", condition = "healthy" }, "/", "c"]
+[[daemon]]
+name = "b"
+command = ["x"]
+[[daemon]]
+name = "c"
+command = []
+depends_on = ["a", { name = "probed", condition = "healthy" }, { name = "waits", condition = "healthy" }]
+[[daemon]]
+name = "probed"
+command = ["x"]
+health_check = "http"
+[[daemon]]
+name = "waits"
+command = ["x"]
+ready = 1
+[[daemon]]
+name = "b"
+command = ["x"]
+depends_on = ["b"]
+`
+	_, ps := Parse("t.sys", []byte(text), At(someday))
+	got := ps.Error()
+	for _, want := range []string{
+		`t.sys:4:1: daemon "a": comand: unknown key`,
+		`t.sys:5:15: daemon "a": depends_on[0]: is the integer 3`,
+		`t.sys:5:18: daemon "a": depends_on[1]: "b" can't become healthy`,
+		`t.sys:5:57: daemon "a": depends_on[2]: "/" holds "/"`,
+		`t.sys:11:11: daemon "c": command: is empty`,
+		`t.sys:12:15: daemon "c": depends_on[0]: the dependencies go in a circle: a -> c -> a`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	for _, spurious := range []string{`"probed" can't`, `"waits" can't`, "circle: b"} {
+		if strings.Contains(got, spurious) {
+			t.Errorf("%s in\n%s", spurious, got)
+		}
+	}
+}
+
 func TestUnreadable(t *testing.T) {
 	write(t, map[string]string{"a.sys": ""})
 	if err := os.Chmod("a.sys", 0); err != nil {
