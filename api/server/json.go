@@ -38,9 +38,9 @@ func (s *Server) write(w http.ResponseWriter, status int, contentType string, bo
 
 // fail answers with the problem document of err.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // the client is gone
-	}
+	// A client that is gone doesn't read it. One that only closed its side for
+	// writing looks the same and does, and an empty answer would tell it that
+	// all went well.
 	p := s.problem(r, err)
 	b, _ := json.Marshal(p)
 	if r.ContentLength != 0 {
@@ -56,6 +56,9 @@ func (s *Server) problem(r *http.Request, err error) *api.Error {
 	}
 	code := api.CodeOf(err)
 	if errors.Is(err, context.Canceled) {
+		if r.Context().Err() != nil {
+			return api.Invalid("the client closed its side of the connection before it had the answer")
+		}
 		code = api.CodeShuttingDown
 	}
 	s.log.Debug("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -135,7 +135,13 @@ func (s *Server) handler() http.Handler {
 			}
 		})
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, s.noRoute(r)) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		methods := s.methods(r.URL.Path)
+		if len(methods) > 0 {
+			w.Header().Set("Allow", strings.Join(methods, ", ")) // RFC 9110, 15.5.6
+		}
+		s.fail(w, r, noRoute(r, methods))
+	})
 	return s.guard(mux)
 }
 
@@ -185,17 +191,22 @@ func (t *tracker) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (t *tracker) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
-func (s *Server) noRoute(r *http.Request) error {
+// methods are those that a path takes; none if there is no such path.
+func (s *Server) methods(path string) []string {
 	var methods []string
 	for _, rt := range s.routes {
-		if samePath(rt.path, r.URL.Path) {
+		if samePath(rt.path, path) {
 			methods = append(methods, rt.method)
 		}
 	}
+	slices.Sort(methods)
+	return methods
+}
+
+func noRoute(r *http.Request, methods []string) error {
 	if len(methods) > 0 {
-		slices.Sort(methods)
 		e := api.NewError(api.CodeNoRoute, "%s takes %s, not %s", r.URL.Path, strings.Join(methods, " and "), r.Method)
-		e.Status = http.StatusMethodNotAllowed
+		e.Status, e.Title = http.StatusMethodNotAllowed, "No such method"
 		return e
 	}
 	return api.NewError(api.CodeNoRoute, "there is no %s; GET /v1/openapi.yaml describes what there is", r.URL.Path)

@@ -186,6 +186,52 @@ func TestRequestThatBreaksOff(t *testing.T) {
 	}
 }
 
+// A client that closes its side for writing still reads: an empty answer with
+// status 200 would tell it that its cut-off request was done.
+func TestRequestThatIsCutOffIsAnswered(t *testing.T) {
+	r := newRig(t)
+	c, err := connect(r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	half, ok := c.(interface{ CloseWrite() error })
+	if !ok {
+		t.Skip("a named pipe has no sides to close")
+	}
+	fmt.Fprint(c, "POST /v1/start HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"names\":")
+	if err := half.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != 400 || !strings.Contains(string(b), "ends after 9 bytes") {
+		t.Errorf("%s, %v: %s", resp.Status, err, b)
+	}
+}
+
+func TestWrongMethodIsToldTheRightOnes(t *testing.T) {
+	r := newRig(t)
+	for path, want := range map[string]string{"/v1/daemons": "GET, POST", "/v1/start": "POST", "/v1/daemons/web": "GET"} {
+		c, err := connect(r.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "DELETE %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resp.Header.Get("Allow"); resp.StatusCode != 405 || got != want {
+			t.Errorf("%s: %s, Allow: %q, want %q", path, resp.Status, got, want)
+		}
+		c.Close()
+	}
+}
+
 func TestGarbageInsteadOfHTTP(t *testing.T) {
 	r := newRig(t)
 	c, err := connect(r.socket)
