@@ -102,6 +102,7 @@ type upRun struct {
 	last  map[string]supervision.Kind // each daemon's last event
 	live  map[string]bool             // its start was told, or needn't be
 	ended bool                        // an event that may be the end came while a line was held back
+	ends  []api.Event                 // to be told behind what was written before them
 	out   error                       // the output is gone
 }
 
@@ -195,7 +196,6 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 	if u.host != nil {
 		managerDone = u.host.Done()
 	}
-	var ends []api.Event // told behind what was written before them
 	for starting := true; ; {
 		ask := false
 		select {
@@ -223,8 +223,9 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			if e.err != nil {
 				return e.err
 			}
-			if ask = mayEnd(e.value); ask || e.value.Event == supervision.EventExited {
-				ends = append(ends, e.value)
+			ask = mayEnd(e.value)
+			if isLast(e.value) {
+				u.ends = append(u.ends, e.value)
 			} else {
 				u.event(e.value)
 			}
@@ -245,26 +246,20 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 				return err
 			}
 		}
-		tell := func() {
-			for _, e := range ends {
-				u.event(e)
-			}
-			ends = nil
-		}
 		switch {
 		case over && u.exitWith == "":
 			u.rest()
-			tell()
+			u.tellEnds()
 			u.lastEvents(ctx)
 		case over:
 			u.waitingLines()
-			tell()
+			u.tellEnds()
 			u.stop(ctx)
 			u.rest()
 			u.lastEvents(ctx)
-		case len(ends) > 0 && !starting:
+		case len(u.ends) > 0: // before any later event, so that they stay in order
 			u.waitingLines()
-			tell()
+			u.tellEnds()
 		}
 		switch {
 		case u.out != nil:
@@ -310,6 +305,11 @@ func pump[T any](ctx context.Context, wg *sync.WaitGroup, open func() (seq2[T], 
 // mayEnd reports whether a daemon may have ended for good with e. Removed ones
 // have no state.
 func mayEnd(e api.Event) bool { return e.State == nil || isEnd(*e.State) }
+
+// isLast reports whether a daemon may have written its last words before e.
+func isLast(e api.Event) bool {
+	return e.Event == supervision.EventExited || mayEnd(e) && e.Event != supervision.EventWanted
+}
 
 func isEnd(s supervision.State) bool { return s == supervision.Stopped || s == supervision.Failed }
 
@@ -592,6 +592,9 @@ func (u *upRun) line(l api.LogLine) {
 // awaitStart shows events until a daemon's start was among them. It may never
 // be, as for the last words of one whose end was told.
 func (u *upRun) awaitStart(name string) {
+	if !u.live[name] {
+		u.tellEnds() // what comes now is later
+	}
 	late := time.NewTimer(startWait)
 	defer late.Stop()
 	for !u.live[name] && u.events != nil {
@@ -613,6 +616,13 @@ func (u *upRun) notice(name, color, text string) {
 			u.out = err
 		}
 	}
+}
+
+func (u *upRun) tellEnds() {
+	for _, e := range u.ends {
+		u.event(e)
+	}
+	u.ends = nil
 }
 
 // event shows the events that a user waits for.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -38,6 +39,41 @@ func sysFile(t *testing.T, text string) string {
 func until(f *apitest.Fake, name string, s supervision.State) {
 	for f.State(name) != s {
 		runtime.Gosched()
+	}
+}
+
+// What waits for a daemon's last words holds back all that came later.
+func TestUpTellsEventsInTheirOrder(t *testing.T) {
+	s := newShell(t)
+	file := sysFile(t, twoDaemons)
+	s.add("a", "bb")
+	go func() {
+		until(s.Fake, "a", supervision.Running)
+		until(s.Fake, "bb", supervision.Running)
+		s.Exit("a", 1)
+		s.Print("bb", api.Stdout, "still here")
+		s.Exit("bb", 3)
+	}()
+	s.run("up", file, "--json")
+	var last uint64
+	for line := range strings.Lines(s.stdout) {
+		var e struct {
+			Type string
+			Seq  uint64
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		if e.Type != "event" {
+			continue
+		}
+		if e.Seq <= last {
+			t.Errorf("%d after %d in\n%s", e.Seq, last, s.stdout)
+		}
+		last = e.Seq
+	}
+	if last == 0 {
+		t.Errorf("no events in %s", s.stdout)
 	}
 }
 
