@@ -96,6 +96,25 @@ func TestActionsSayWhatTheyDid(t *testing.T) {
 	s.want(0, "have ended", "", "shutdown")
 }
 
+func TestWhatIsWrongWithTheManagerIsSaid(t *testing.T) {
+	s := newShell(t)
+	const said = "warning: the manager: the disk is full\n"
+	s.Trouble = []string{"the disk is full"}
+	s.want(0, "a manager runs", said, "ping")
+	s.want(0, "no daemons are registered", said, "status")
+	s.want(0, "no daemons are registered", said, "list")
+	s.add("web")
+	s.want(0, "web", said, "status")
+	s.want(0, "web", said, "status", "web")
+	s.want(0, "web", said, "list")
+	s.want(0, "web", "", "status", "-q")
+	s.want(0, "web", "", "status", "--json")
+	s.want(0, "web", "", "status", "web", "--json")
+	s.want(0, `"warnings":["the disk is full"]`, "", "ping", "--json")
+	s.Trouble = nil
+	s.want(0, "web", "", "status")
+}
+
 func TestQuietSaysErrorsOnly(t *testing.T) {
 	s := newShell(t)
 	s.add("web")

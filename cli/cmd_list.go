@@ -28,6 +28,7 @@ func (a *app) cmdList() *cobra.Command {
 			if a.json {
 				return a.printJSON(rows(list))
 			}
+			defer a.managerTrouble(cmd.Context(), m)
 			if len(list) == 0 {
 				a.none(sel.tags)
 				return nil

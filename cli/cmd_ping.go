@@ -32,6 +32,7 @@ func (a *app) cmdPing() *cobra.Command {
 				keeper = fmt.Sprintf(" (its keeper: %d)", *p.KeeperPID)
 			}
 			a.say("a manager runs: pid %d%s, version %s, since %s", p.PID, keeper, clean(p.Version), moment(p.StartedAt, time.Now()))
+			a.trouble(p)
 			return nil
 		},
 	}

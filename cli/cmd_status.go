@@ -56,6 +56,9 @@ func (a *app) cmdStatus() *cobra.Command {
 					return a.printJSON(detailsJSON(d))
 				}
 				a.details(d, now(when))
+				if when == nil {
+					a.managerTrouble(cmd.Context(), m)
+				}
 				return nil
 			}
 			list, err := m.Status(cmd.Context(), api.StatusQuery{Selector: api.Selector{Names: names, Tags: sel.tags}, At: when})
@@ -64,6 +67,9 @@ func (a *app) cmdStatus() *cobra.Command {
 			}
 			if a.json {
 				return a.printJSON(rows(list))
+			}
+			if when == nil {
+				defer a.managerTrouble(cmd.Context(), m)
 			}
 			if len(list) == 0 && when != nil {
 				what := "no daemons were registered"

@@ -96,6 +96,27 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
+// managerTrouble prints what is wrong with the manager itself, beside a table
+// of its daemons. JSON has it in `ping`. That it can't be asked for is no
+// reason not to show the table.
+func (a *app) managerTrouble(ctx context.Context, m api.Manager) {
+	if a.quiet || a.json {
+		return
+	}
+	if p, err := m.Ping(ctx); err == nil {
+		a.trouble(p)
+	}
+}
+
+func (a *app) trouble(p api.Ping) {
+	if a.quiet || a.json {
+		return
+	}
+	for _, w := range p.Warnings {
+		fmt.Fprintln(a.stderr, a.paintErr(yellow, "warning: the manager: "+clean(w)))
+	}
+}
+
 // warn prints what the user should know, beside the output.
 func (a *app) warn(warnings []spec.Warning) {
 	if a.quiet || len(warnings) == 0 {

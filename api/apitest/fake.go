@@ -26,6 +26,8 @@ type Fake struct {
 	Block chan struct{}
 	// PanicOn panics in the operation of that name.
 	PanicOn string
+	// Trouble is what Ping warns of.
+	Trouble []string
 
 	mu       sync.Mutex
 	daemons  map[string]*entry
@@ -140,7 +142,7 @@ func (f *Fake) hook(op, name string) error {
 // Ping implements api.Manager.
 func (f *Fake) Ping(context.Context) (api.Ping, error) {
 	f.enter("ping")
-	return api.Ping{PID: 4711, Version: "v0.0.0-test", StartedAt: time.Unix(1700000000, 0).UTC(), Warnings: []string{}}, nil
+	return api.Ping{PID: 4711, Version: "v0.0.0-test", StartedAt: time.Unix(1700000000, 0).UTC(), Warnings: append([]string{}, f.Trouble...)}, nil
 }
 
 func (f *Fake) pick(s api.Selector) (names, unknown []string) {
