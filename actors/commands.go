@@ -254,13 +254,23 @@ func (s *System) explainLate(ctx context.Context, names []string, results []api.
 
 // Shutdown implements [api.Manager].
 func (s *System) Shutdown(ctx context.Context, req api.ShutdownRequest) error {
-	msg := endManager{Keep: req.KeepDaemons, Force: req.Force, answer: newAnswer[struct{}]()}
-	if _, err := ask(ctx, s, msg, msg.answer); err != nil {
+	done := make(chan error, 1)
+	go func() { // it goes on when whoever asked for it hangs up
+		ctx := context.WithoutCancel(ctx)
+		msg := endManager{Keep: req.KeepDaemons, Force: req.Force, answer: newAnswer[struct{}]()}
+		_, err := ask(ctx, s, msg, msg.answer)
+		if err == nil {
+			err = s.sync(ctx)
+			s.end(nil)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	err := s.sync(ctx)
-	s.end(nil)
-	return err
 }
 
 // Import implements [api.Manager].

@@ -1,8 +1,10 @@
 package actors
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	mathrand "math/rand/v2"
 	"time"
 
@@ -36,10 +38,15 @@ type (
 		Signal string
 		Reply  func(outcome)
 	}
+	// farewell tells the root that a removed daemon needs no actor any more.
+	// The root, from which all commands come, stops it behind those that it
+	// has sent already, so that they are answered.
+	farewell struct{ daemon *actor.PID }
 )
 
 func (m command) fail(err error)    { m.Reply(outcome{err: err}) }
 func (m userSignal) fail(err error) { m.Reply(outcome{err: err}) }
+func (m recoverDaemon) fail(error)  { m.Done() } // whoever replaces the actor recovers
 
 // outcome is the reply to a command.
 type outcome struct {
@@ -60,7 +67,6 @@ type daemon struct {
 	process    *actor.PID
 	logger     *actor.PID
 	supervisor actor.Supervisor // of the children; known from their first failure on
-	suspended  bool             // the process actor has failed, and waits to be restarted
 
 	loaded bool
 	early  []any // what came before the state was there
@@ -79,7 +85,7 @@ type daemon struct {
 type step struct {
 	batch   uint64
 	events  []supervision.Event
-	then    []func()
+	then    []func(error) // called with why, if this actor ends before the commit is known
 	effects []supervision.Effect
 }
 
@@ -123,8 +129,9 @@ func (d *daemon) Receive(ctx actor.Context) {
 
 func (d *daemon) start(ctx actor.Context) {
 	d.ctx = ctx
+	r := new(recorder)
 	d.logger = d.spawn(ctx, "log", func() actor.Actor {
-		return &logger{name: d.name, output: d.output, log: d.log}
+		return &logger{name: d.name, output: d.output, log: d.log, recorder: r}
 	})
 	c := &cell{name: d.name, host: d.host, log: d.log}
 	d.process = d.spawn(ctx, "process", func() actor.Actor { return &process{c} })
@@ -136,17 +143,23 @@ func (d *daemon) recalled(msg recalled) {
 	if d.loaded {
 		return
 	}
-	if !msg.Known { // its actor failed in the middle of a removal
-		d.ctx.Stop(d.ctx.Self())
-		return
-	}
 	d.loaded = true
-	d.machine = supervision.Machine{Name: d.name, Reg: msg.Entry.reg, Rec: msg.Entry.rec}
-	if d.again {
-		d.apply(supervision.Recover{}, nil)
-	}
 	early := d.early
 	d.early = nil
+	if !msg.Known { // its actor failed in the middle of a removal
+		d.machine = supervision.Machine{Name: d.name, Rec: supervision.Record{State: supervision.Stopped}}
+		d.machine.Step(supervision.Remove{}, d.env())
+		d.removed = true
+		for _, m := range early {
+			d.handle(m)
+		}
+		d.ctx.Send(d.ctx.Parent(), farewell{d.ctx.Self()})
+		return
+	}
+	d.machine = supervision.Machine{Name: d.name, Reg: msg.Entry.reg, Rec: msg.Entry.rec}
+	if d.again {
+		d.apply(supervision.Recover{Ending: d.ending.Load()}, nil)
+	}
 	for _, m := range early {
 		d.handle(m)
 	}
@@ -159,7 +172,7 @@ func (d *daemon) handle(msg any) {
 	case userSignal:
 		d.signal(msg)
 	case recoverDaemon:
-		d.apply(msg.Recover, func(supervision.Outcome, *supervision.Record) { msg.Done() })
+		d.apply(msg.Recover, func(supervision.Outcome, *supervision.Record, error) { msg.Done() })
 	case observed:
 		d.apply(msg.Input, nil)
 	case timerFired:
@@ -171,7 +184,9 @@ func (d *daemon) handle(msg any) {
 
 // ended is the failure of the process actor: an incarnation is over.
 func (d *daemon) ended(e ended) {
-	d.suspended = true
+	// At once, so that what was sent meanwhile is answered: the next start may
+	// be minutes away.
+	d.supervisor.RestartChildren(d.process)
 	if e.Forked != nil {
 		d.apply(*e.Forked, nil) // a failure overtakes the messages sent before it
 	}
@@ -180,9 +195,12 @@ func (d *daemon) ended(e ended) {
 
 func (d *daemon) command(msg command) {
 	before := d.machine.Rec.State
-	d.apply(msg.Input, func(out supervision.Outcome, rec *supervision.Record) {
-		if out.Err != nil {
-			msg.Reply(outcome{state: before, err: out.Err})
+	d.apply(msg.Input, func(out supervision.Outcome, rec *supervision.Record, err error) {
+		if errors.Is(out.Err, supervision.ErrRemoved) {
+			out.Err, before = api.NotFound(d.name), ""
+		}
+		if err = cmp.Or(out.Err, err); err != nil {
+			msg.Reply(outcome{state: before, err: err})
 			return
 		}
 		d.purge = d.purge || msg.Purge
@@ -198,6 +216,10 @@ func (d *daemon) command(msg command) {
 
 func (d *daemon) signal(msg userSignal) {
 	rec := d.machine.Rec
+	if d.removed {
+		msg.Reply(outcome{err: api.NotFound(d.name)})
+		return
+	}
 	if rec.Process.PID == 0 {
 		msg.Reply(outcome{state: rec.State, err: api.Conflict(d.name, "%s is %s: there is no process to signal", d.name, rec.State)})
 		return
@@ -209,15 +231,14 @@ func (d *daemon) signal(msg userSignal) {
 }
 
 // apply makes one step of the machine. then is called with its outcome once
-// that is committed, and before its effects.
-func (d *daemon) apply(in supervision.Input, then func(supervision.Outcome, *supervision.Record)) {
-	out := d.machine.Step(in, supervision.Env{
-		Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: newIncarnation,
-	})
+// that is committed, and before its effects; or with an error, if this actor
+// ends before.
+func (d *daemon) apply(in supervision.Input, then func(supervision.Outcome, *supervision.Record, error)) {
+	out := d.machine.Step(in, d.env())
 	s := step{events: out.Events, effects: out.Effects}
 	if then != nil {
 		rec := d.machine.Rec
-		s.then = []func(){func() { then(out, &rec) }}
+		s.then = []func(error){func(err error) { then(out, &rec, err) }}
 	}
 	switch {
 	case len(out.Events) > 0:
@@ -251,7 +272,7 @@ func (d *daemon) finish(s step) {
 		d.tell(s.events[i].Kind, s.events[i].Record)
 	}
 	for _, f := range s.then {
-		f()
+		f(nil)
 	}
 	for _, e := range s.effects {
 		d.perform(e)
@@ -275,14 +296,24 @@ func (d *daemon) tell(k supervision.Kind, rec *supervision.Record) {
 	d.waiters = waiting
 }
 
+// dismiss answers everybody who waits, because this actor ends.
 func (d *daemon) dismiss(err error) {
-	if d.removed {
-		return
-	}
 	for _, w := range d.waiters {
 		w.reply(outcome{state: d.machine.Rec.State, err: err})
 	}
 	d.waiters = nil
+	for _, s := range d.queue {
+		for _, f := range s.then {
+			f(err)
+		}
+	}
+	d.queue = nil
+	for _, m := range d.early {
+		if r, ok := m.(request); ok {
+			r.fail(err)
+		}
+	}
+	d.early = nil
 }
 
 // stopped is the actor's end; its children have ended before.
@@ -299,21 +330,18 @@ func (d *daemon) stopped() {
 func (d *daemon) perform(e supervision.Effect) {
 	switch e := e.(type) {
 	case supervision.Fork:
-		d.wake()
 		reg := d.machine.Reg.Spec
-		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, Then: func(c Capture, a *platform.Account, err error) any {
+		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, a *platform.Account, err error) any {
 			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Err: err}
 		}})
 	case supervision.Attach:
-		d.wake()
-		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, Then: func(c Capture, _ *platform.Account, err error) any {
+		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, _ *platform.Account, err error) any {
 			if err != nil {
 				d.log.Error("the output of a running daemon can't be captured", "daemon", d.name, "error", err)
 			}
 			return attach{Incarnation: e.Incarnation, Process: e.Process, Capture: c}
 		}})
 	case supervision.Sweep:
-		d.wake()
 		d.ctx.Send(d.process, sweep{e.Incarnation})
 	case supervision.Signal:
 		d.ctx.Send(d.process, sendSignal{Incarnation: e.Incarnation, Signal: e.Signal, Mode: e.Mode})
@@ -327,16 +355,12 @@ func (d *daemon) perform(e supervision.Effect) {
 	case supervision.Retire:
 		d.ctx.Send(d.logger, idle{})
 	case supervision.Gone:
-		d.ctx.Stop(d.ctx.Self())
+		d.ctx.Send(d.ctx.Parent(), farewell{d.ctx.Self()})
 	}
 }
 
-// wake restarts the process actor after the end of an incarnation.
-func (d *daemon) wake() {
-	if d.suspended {
-		d.suspended = false
-		d.supervisor.RestartChildren(d.process)
-	}
+func (d *daemon) env() supervision.Env {
+	return supervision.Env{Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: newIncarnation}
 }
 
 // newIncarnation makes an id that no other incarnation on any machine has.

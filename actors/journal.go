@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -32,8 +33,8 @@ type (
 	}
 	// appended is the answer.
 	appended struct{ Batch uint64 }
-	// syncState asks for a sync of all that was sent before it.
-	syncState struct{ answer[struct{}] }
+	// syncState asks for a sync, for all who wait for one in the ledger.
+	syncState struct{}
 	// recall asks for the last state of a daemon, all that was sent before
 	// it included.
 	recall struct {
@@ -78,6 +79,35 @@ type ledger struct {
 	current map[string]entry
 	pending []appendEvents
 	broken  error // the last commit failed with it
+	syncs   []answer[struct{}]
+}
+
+// awaitSync notes that somebody waits for a sync of all that is committed by
+// now. It is kept here, and not in a message, since a journal that ends loses
+// its messages.
+func (l *ledger) awaitSync() answer[struct{}] {
+	a := newAnswer[struct{}]()
+	l.mu.Lock()
+	l.syncs = append(l.syncs, a)
+	l.mu.Unlock()
+	return a
+}
+
+// sync syncs once for all who wait.
+func (l *ledger) sync() {
+	l.mu.Lock()
+	waiting := l.syncs
+	l.mu.Unlock()
+	if len(waiting) == 0 {
+		return
+	}
+	err := l.store.Sync()
+	l.mu.Lock()
+	l.syncs = slices.Clone(l.syncs[len(waiting):])
+	l.mu.Unlock()
+	for _, a := range waiting {
+		a.give(struct{}{}, err)
+	}
 }
 
 // snapshot is the state of all daemons.
@@ -170,6 +200,7 @@ func (j *journal) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
 		j.flush(ctx) // what a fault interrupted
+		j.sync()
 	case appendEvents:
 		if j.accept(msg) {
 			ctx.Send(ctx.Self(), flush{})
@@ -178,13 +209,14 @@ func (j *journal) Receive(ctx actor.Context) {
 		j.flush(ctx)
 	case syncState:
 		j.flush(ctx)
-		msg.give(struct{}{}, j.store.Sync())
+		j.sync()
 	case recall:
-		j.flush(ctx)
+		// Answered first: a commit that fails must not lose the question.
 		j.mu.Lock()
 		e, ok := j.current[msg.Name]
 		j.mu.Unlock()
 		ctx.Send(msg.From, recalled{ok, e})
+		j.flush(ctx)
 	}
 }
 

@@ -19,26 +19,34 @@ type (
 		User    string // as the .sys file has it
 		Process *actor.PID
 		Then    func(Capture, *platform.Account, error) any
+		System  *actor.ActorSystem
 	}
 	// idle: nothing of the daemon runs. The capture is closed.
 	idle struct{}
 )
 
+// fail answers an open that the actor failed over: the process actor waits for
+// what comes of it.
+func (m open) fail(err error) { m.System.Root.Send(m.Process, m.Then(nil, nil, err)) }
+
 // logger owns the capture of a daemon's output. When it stops, what is in the
 // pipes goes to the files first; the pipes stay with the daemon.
 type logger struct {
-	name    string
-	output  Output
-	log     *slog.Logger
-	capture Capture
+	name   string
+	output Output
+	log    *slog.Logger
+	*recorder
 }
+
+// recorder is what outlives a fault of the log actor.
+type recorder struct{ capture Capture }
 
 func (l *logger) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case open:
 		account, err := l.open(msg.User)
 		ctx.Send(msg.Process, msg.Then(l.capture, account, err))
-	case idle, *actor.Stopping, *actor.Restarting:
+	case idle, *actor.Stopping:
 		if l.capture != nil {
 			l.capture.Close()
 			l.capture = nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,7 @@ type manager struct {
 	dying    map[string][]func()      // removed, its actor not yet gone: what waits for that
 	closing  []answer[struct{}]       // shutdowns that wait
 	stopping bool
+	asked    *asked
 }
 
 type managed struct {
@@ -107,6 +109,7 @@ func (m *manager) Receive(ctx actor.Context) {
 		for _, a := range m.closing {
 			a.fail(err)
 		}
+		m.asked.fail(err) // the daemons' actors end with this one
 	case *actor.Terminated:
 		m.terminated(msg.Who)
 	case recoveredAll:
@@ -115,8 +118,8 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.project(msg.Events)
 	case appended:
 		if p, ok := m.pending[msg.Batch]; ok {
-			delete(m.pending, msg.Batch)
 			p.then()
+			delete(m.pending, msg.Batch) // after it, so that a fault in it is answered
 		}
 	case selectDaemons:
 		msg.give(m.pick(msg.Selector), nil)
@@ -130,6 +133,12 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.append([]supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: msg.Detail}}, nil, nil)
 	case endManager:
 		m.end(msg)
+	case stopAgain:
+		sel := m.pick(api.Selector{Names: msg.names})
+		m.send(&sel, stopForShutdown(false))
+		m.awaitEnds(sel)
+	case farewell:
+		ctx.Poison(msg.daemon)
 	case allGone:
 		m.append([]supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerStop, Detail: "shutdown"}}, func() {
 			for _, a := range m.closing {
@@ -153,6 +162,8 @@ func (m *manager) HandleFailure(system *actor.ActorSystem, supervisor actor.Supe
 
 func (m *manager) start(ctx actor.Context) {
 	m.ctx = ctx
+	m.ending.Store(false)
+	m.asked = &asked{open: make(map[*reply]func(error))}
 	m.daemons = make(map[string]*managed)
 	m.keys = make(map[string]string)
 	m.pending = make(map[uint64]pendingCommit)
@@ -304,7 +315,42 @@ func (m *manager) send(sel *selection, message func(reply func(outcome)) any) {
 	replies := make(chan reply, len(sel.daemons))
 	sel.replies = replies
 	for _, d := range sel.daemons {
-		m.tell(m.daemons[d.name], message(func(o outcome) { replies <- reply{d.name, o} }))
+		m.tell(m.daemons[d.name], message(m.asked.once(d.name, replies)))
+	}
+}
+
+// asked is what daemons were asked and have not answered. It sees to it that
+// each question has one answer. Safe for concurrent use.
+type asked struct {
+	mu   sync.Mutex
+	open map[*reply]func(error)
+}
+
+// once gives a function whose first call sends a reply of name to replies.
+func (a *asked) once(name string, replies chan<- reply) func(outcome) {
+	key := &reply{name: name}
+	answer := func(o outcome) {
+		a.mu.Lock()
+		_, first := a.open[key]
+		delete(a.open, key)
+		a.mu.Unlock()
+		if first {
+			replies <- reply{name, o}
+		}
+	}
+	a.mu.Lock()
+	a.open[key] = func(err error) { answer(outcome{err: err}) }
+	a.mu.Unlock()
+	return answer
+}
+
+// fail answers what is open.
+func (a *asked) fail(err error) {
+	a.mu.Lock()
+	all := slices.Collect(maps.Values(a.open))
+	a.mu.Unlock()
+	for _, f := range all {
+		f(err)
 	}
 }
 
@@ -378,6 +424,9 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 			rec.Health = supervision.HealthUnknown
 		}
 		name := fresh[i].Spec.Name
+		if fresh[i].Spec.Autostart || running(name) {
+			rec.Wanted = supervision.WantRunning
+		}
 		// The name is taken from here on, so that nobody else takes it.
 		m.daemons[name] = &managed{entry: entry{reg: fresh[i], rec: rec}}
 		m.keys[spec.NameKey(name)] = name
@@ -388,7 +437,7 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 	}
 	m.append(events, func() {
 		for _, r := range fresh {
-			m.enliven(r, running(r.Spec.Name))
+			m.enliven(r)
 		}
 		then()
 	}, fail)
@@ -396,10 +445,10 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 
 // enliven makes the actor of a daemon that was just registered; after the
 // former one of that name is gone.
-func (m *manager) enliven(r supervision.Registration, running bool) {
+func (m *manager) enliven(r supervision.Registration) {
 	name := r.Spec.Name
 	if _, ok := m.dying[name]; ok {
-		m.dying[name] = append(m.dying[name], func() { m.enliven(r, running) })
+		m.dying[name] = append(m.dying[name], func() { m.enliven(r) })
 		return
 	}
 	d := m.daemons[name]
@@ -409,9 +458,9 @@ func (m *manager) enliven(r supervision.Registration, running bool) {
 	m.adopt(name, d.entry)
 	by := "wanted running"
 	if r.Spec.Autostart {
-		running, by = true, "autostart"
+		by = "autostart"
 	}
-	if running {
+	if d.rec.Wanted == supervision.WantRunning && !m.stopping {
 		m.tell(m.daemons[name], command{Input: supervision.Start{By: by}, Reply: func(outcome) {}})
 	}
 }
@@ -458,6 +507,10 @@ func (m *manager) reconcile(msg reconcile) {
 		done := make(chan struct{}, left)
 		for _, r := range changed {
 			d := m.daemons[r.Spec.Name]
+			if d == nil { // removed meanwhile
+				done <- struct{}{}
+				continue
+			}
 			restart := spec.NeedsRestart(spec.Diff(d.reg.Spec, r.Spec))
 			m.tell(d, command{
 				Input: supervision.Change{Reg: r, Restart: restart},
@@ -482,6 +535,7 @@ func isLive(s supervision.State) bool {
 func (m *manager) end(msg endManager) {
 	first := !m.stopping
 	m.stopping = true
+	m.ending.Store(true)
 	if msg.Keep {
 		m.append([]supervision.Event{{
 			Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: "the manager ends and keeps its daemons",
@@ -493,22 +547,42 @@ func (m *manager) end(msg endManager) {
 		return
 	}
 	sel := m.pick(api.Selector{})
-	m.send(&sel, func(reply func(outcome)) any {
-		return command{
-			Input: supervision.Stop{By: "shutdown", Shutdown: true, Force: msg.Force}, Until: untilGone, Reply: reply,
-		}
-	})
-	if !first {
-		return
+	m.send(&sel, stopForShutdown(msg.Force))
+	if first {
+		m.awaitEnds(sel)
 	}
-	system, self, n := m.ctx.ActorSystem(), m.ctx.Self(), len(sel.daemons)
+}
+
+func stopForShutdown(force bool) func(func(outcome)) any {
+	return func(reply func(outcome)) any {
+		return command{
+			Input: supervision.Stop{By: "shutdown", Shutdown: true, Force: force}, Until: untilGone, Reply: reply,
+		}
+	}
+}
+
+// awaitEnds waits for the answers to the stops of a shutdown. One whose actor
+// failed meanwhile is stopped again: as long as its process may live, the end
+// is no clean one.
+func (m *manager) awaitEnds(sel selection) {
+	system, self := m.ctx.ActorSystem(), m.ctx.Self()
 	go func() {
-		for range n {
-			<-sel.replies
+		var again stopAgain
+		for range sel.daemons {
+			if r := <-sel.replies; r.err != nil {
+				again.names = append(again.names, r.name)
+			}
+		}
+		if len(again.names) > 0 {
+			system.Root.Send(self, again)
+			return
 		}
 		system.Root.Send(self, allGone{})
 	}()
 }
+
+// stopAgain: these have not been stopped by a shutdown.
+type stopAgain struct{ names []string }
 
 // allGone: a shutdown has ended every daemon.
 type allGone struct{}

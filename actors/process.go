@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -45,6 +46,12 @@ type (
 	treeEmptied struct{ Incarnation string }
 )
 
+func (m sendSignal) fail(err error) {
+	if m.Reply != nil {
+		m.Reply(err)
+	}
+}
+
 // ended is the failure of a process actor: its incarnation is over.
 type ended struct {
 	Forked *supervision.Forked // what the daemon may not have been told yet
@@ -76,7 +83,7 @@ type cell struct {
 	forked      *supervision.Forked
 	died        *mainDied
 	told        bool // of died, with others of the tree left
-	starting    bool // between the request to start and the handle
+	task        any  // what was begun and must be done: the message to go on with after a fault
 }
 
 func (p *process) Receive(ctx actor.Context) {
@@ -95,15 +102,9 @@ func (p *process) Receive(ctx actor.Context) {
 	case sendSignal:
 		p.signal(msg)
 	case killTree:
-		if p.current(msg.Incarnation) {
-			if err := p.handle.Kill(); err != nil {
-				p.log.Warn("could not kill all of a daemon", "daemon", p.name, "error", err)
-			}
-		}
+		p.kill(msg)
 	case sweep:
-		p.reset(msg.Incarnation, nil)
-		p.clear(msg.Incarnation, supervision.Identity{})
-		panic(ended{Input: supervision.TreeEmpty{Incarnation: msg.Incarnation}})
+		p.sweep(msg)
 	case mainDied:
 		if p.current(msg.Incarnation) {
 			p.died = &msg
@@ -123,25 +124,40 @@ func (p *process) current(incarnation string) bool {
 
 func (c *cell) reset(incarnation string, capture Capture) {
 	c.incarnation, c.capture = incarnation, capture
-	c.handle, c.forked, c.died, c.told, c.starting = nil, nil, nil, false, false
+	c.handle, c.forked, c.died, c.told, c.task = nil, nil, nil, false, nil
 }
 
 // resume goes on where an earlier actor of this cell failed.
 func (p *process) resume(ctx actor.Context) {
-	switch {
-	case p.starting:
-		// It is not known whether the fork happened.
-		p.attach(ctx, attach{Incarnation: p.incarnation, Capture: p.capture})
-	case p.handle != nil && p.died != nil:
+	switch task := p.task.(type) {
+	case attach:
+		p.attach(ctx, task)
+		return
+	case sweep:
+		p.sweep(task)
+	}
+	if p.handle == nil {
+		return
+	}
+	if p.died == nil {
+		if p.forked != nil {
+			ctx.Send(ctx.Parent(), observed{*p.forked}) // told twice does no harm
+		}
+		p.watch(ctx)
+	} else {
 		p.finish(ctx, p.handle.Empty())
+	}
+	if task, ok := p.task.(killTree); ok {
+		p.kill(task)
 	}
 }
 
 func (p *process) launch(ctx actor.Context, msg launch) {
 	p.reset(msg.Incarnation, msg.Capture)
-	p.starting = true
+	// After a fault it is not known whether the fork happened.
+	p.task = attach{Incarnation: msg.Incarnation, Capture: msg.Capture}
 	handle, err := p.start(msg)
-	p.starting = false
+	p.task = nil
 	if err != nil {
 		panic(ended{Input: supervision.StartFailed{Incarnation: msg.Incarnation, Reason: err.Error()}})
 	}
@@ -174,6 +190,7 @@ func (p *process) start(msg launch) (platform.Process, error) {
 // attach takes over what an earlier manager, or an earlier actor, started.
 func (p *process) attach(ctx actor.Context, msg attach) {
 	p.reset(msg.Incarnation, msg.Capture)
+	p.task = msg
 	var handle platform.Process
 	var err error
 	if msg.Process == (supervision.Identity{}) {
@@ -184,7 +201,7 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 	if err != nil {
 		p.lost(msg, err)
 	}
-	p.handle = handle
+	p.handle, p.task = handle, nil
 	ctx.Send(ctx.Parent(), observed{supervision.Attached{
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
 	}})
@@ -195,13 +212,16 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 func (p *process) lost(msg attach, err error) {
 	var gone *platform.GoneError
 	if !errors.As(err, &gone) && !errors.Is(err, platform.ErrNotFound) {
-		p.log.Warn("could not look for a daemon's process", "daemon", p.name, "error", err)
+		// It may well run: to go on without it could start it twice. The
+		// supervisor has us look again, after growing delays.
+		panic(fmt.Errorf("could not look for the process of %s: %w", p.name, err))
 	}
 	if p.capture != nil {
 		p.capture.Drain()
 	}
 	// Whatever is left of its tree must not run beside the next incarnation.
 	p.clear(msg.Incarnation, msg.Process)
+	p.task = nil
 	if msg.Process == (supervision.Identity{}) {
 		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
 	}
@@ -217,6 +237,26 @@ func (p *process) clear(incarnation string, main supervision.Identity) {
 	if _, err := p.host.EndLeftovers(incarnation, main); err != nil {
 		p.log.Warn("could not end what a daemon left behind", "daemon", p.name, "error", err)
 	}
+}
+
+// sweep ends what a main process left that died under an earlier manager.
+func (p *process) sweep(msg sweep) {
+	p.reset(msg.Incarnation, nil)
+	p.task = msg
+	p.clear(msg.Incarnation, supervision.Identity{})
+	p.task = nil
+	panic(ended{Input: supervision.TreeEmpty{Incarnation: msg.Incarnation}})
+}
+
+func (p *process) kill(msg killTree) {
+	if !p.current(msg.Incarnation) {
+		return
+	}
+	p.task = msg
+	if err := p.handle.Kill(); err != nil {
+		p.log.Warn("could not kill all of a daemon", "daemon", p.name, "error", err)
+	}
+	p.task = nil
 }
 
 func (p *process) watch(ctx actor.Context) {
@@ -250,9 +290,8 @@ func (p *process) finish(ctx actor.Context, empty bool) {
 		Incarnation: p.incarnation, Exit: p.died.Exit, At: p.died.At, Boot: p.died.Boot, Empty: empty,
 	}
 	switch {
-	case empty && p.told:
-		p.end(supervision.TreeEmpty{Incarnation: p.incarnation})
 	case empty:
+		// Also where the death was told before: this may overtake that.
 		p.end(in)
 	case !p.told:
 		p.told = true

@@ -208,9 +208,9 @@ func (s *System) ended() error {
 // sync makes what was committed durable. Every command does before it is
 // acknowledged.
 func (s *System) sync(ctx context.Context) error {
-	msg := syncState{newAnswer[struct{}]()}
-	s.system.Root.Send(s.journal, msg)
-	_, err := msg.await(ctx, s.done, s.ended)
+	synced := s.ledger.awaitSync()
+	s.system.Root.Send(s.journal, syncState{})
+	_, err := synced.await(ctx, s.done, s.ended)
 	if errors.Is(err, persist.ErrDegraded) {
 		return nil // the disk is full: it is done, and Ping's warnings say what it is worth
 	}

@@ -23,6 +23,7 @@ type tree struct {
 
 	journal *actor.PID
 	batches atomic.Uint64
+	ending  atomic.Bool // the daemons are being stopped because the manager ends
 }
 
 // found is what the manager found when it began.

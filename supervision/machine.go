@@ -25,6 +25,7 @@ type Machine struct {
 	// killAfter is the stop timeout of the stop under way.
 	killAfter time.Duration
 	timer     uint64 // generation of the armed timer; an older one that fires is ignored
+	removed   bool   // it was taken out; nothing happens to it any more
 
 	out Outcome
 	env Env
@@ -50,6 +51,10 @@ type Outcome struct {
 // the events are committed, and be performed in order.
 func (m *Machine) Step(in Input, env Env) Outcome {
 	m.out, m.env = Outcome{}, env
+	if m.removed {
+		m.out.Err = ErrRemoved
+		return m.out
+	}
 	in.apply(m)
 	return m.out
 }
@@ -118,7 +123,8 @@ type (
 		Boot        time.Duration
 		Empty       bool
 	}
-	// TreeEmpty: the main process was dead before, now all is gone.
+	// TreeEmpty: the main process was dead before, now all is gone. An Exited
+	// with Empty says the same to whoever knows of the death already.
 	TreeEmpty struct{ Incarnation string }
 	// TimerFired: the timer armed with Gen is due.
 	TimerFired struct{ Gen uint64 }
@@ -131,6 +137,9 @@ type (
 		Fresh bool
 		// BootID is this boot's; with Fresh.
 		BootID string
+		// Ending tells that the manager is shutting down: nothing that rests
+		// is started.
+		Ending bool
 	}
 )
 
@@ -185,6 +194,7 @@ func (Gone) effect()   {}
 var (
 	ErrNotAtRest = errors.New("it is not at rest; stop it first, or use --force")
 	ErrRemoving  = errors.New("it is being removed")
+	ErrRemoved   = errors.New("it was removed")
 )
 
 // event records what happened; the record is copied, so that it stays as it
@@ -276,7 +286,11 @@ func (in Stop) apply(m *Machine) {
 	case Starting, Running:
 		m.stop(AfterNone, in.By, in.Force, in.Timeout)
 	case Stopping:
-		if m.Rec.After == AfterStart || m.Rec.After == AfterPolicy {
+		switch {
+		case m.Rec.After == AfterPolicy && in.Shutdown && !m.restarts():
+			// The end came before the shutdown, and its policy has the last
+			// word on what is wanted.
+		case m.Rec.After == AfterStart || m.Rec.After == AfterPolicy:
 			m.Rec.After = AfterNone
 			m.event(EventStopping, "%s", in.By)
 		}
@@ -390,6 +404,7 @@ func (m *Machine) rest(s State, reason string) {
 
 func (m *Machine) remove() {
 	m.rest(Stopped, "")
+	m.removed = true
 	m.event(EventRemoved, "")
 	m.out.Events[len(m.out.Events)-1].Record = nil
 	m.do(Gone{})
@@ -471,6 +486,12 @@ func (in Exited) apply(m *Machine) {
 	default:
 		return
 	}
+	if m.Rec.Leftovers { // its death is on record
+		if in.Empty {
+			TreeEmpty{in.Incarnation}.apply(m)
+		}
+		return
+	}
 	if m.Rec.UpSince > 0 && CooledDown(m.Reg.Spec.RestartPolicy, in.Boot-m.Rec.UpSince) {
 		m.Rec.Attempt = 0
 	}
@@ -521,6 +542,13 @@ func (m *Machine) gone() {
 		m.event(EventStopped, "")
 		m.do(Retire{})
 	}
+}
+
+// restarts says whether the restart policy answers the last exit with a
+// restart.
+func (m *Machine) restarts() bool {
+	p := m.Reg.Spec.RestartPolicy
+	return Decide(p, Ending{Failure: Failure(p, m.Rec.LastExit), Attempt: m.Rec.Attempt}, 0).Restart
 }
 
 // answer asks the restart policy what follows the end of an incarnation.
@@ -586,6 +614,12 @@ func (in Recover) apply(m *Machine) {
 		m.do(Attach{m.Rec.Incarnation, m.Rec.Process})
 	case Backoff:
 		m.arm(m.Rec.NextRestartAt.Sub(m.env.Now))
+	case Stopped:
+		// The manager before died between a command and its start, or in the
+		// middle of a shutdown.
+		if m.Rec.Wanted == WantRunning && !in.Ending {
+			m.begin("wanted running")
+		}
 	}
 }
 
@@ -610,6 +644,9 @@ func (in Recover) fresh(m *Machine) {
 		if m.Rec.After == AfterRemove {
 			m.remove()
 			return
+		}
+		if m.Rec.After == AfterPolicy && !m.restarts() {
+			m.Rec.Wanted = WantStopped
 		}
 		if m.Rec.Process != (Identity{}) {
 			m.Rec.Exited, m.Rec.LastExit, m.Rec.StoppedAt = true, Exit{}, m.env.Now

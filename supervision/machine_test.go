@@ -509,3 +509,87 @@ func TestFreshAgainFindsWhatWasBegun(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatWasRemovedStaysSo(t *testing.T) {
+	w := newWorld(daemonSpec())
+	w.step(Remove{})
+	n := len(w.events)
+	for _, in := range []Input{Start{By: "start"}, Stop{By: "stop"}, Restart{By: "restart"}, Remove{Force: true}, Recover{}, TimerFired{}} {
+		out := w.step(in)
+		if out.Err != ErrRemoved || len(w.events) != n || len(out.Effects) > 0 {
+			t.Errorf("%T after the removal: %+v", in, out)
+		}
+	}
+}
+
+// TestTheEndOvertakesTheDeath: news of an end may come before the news that the
+// main process died and others are left.
+func TestTheEndOvertakesTheDeath(t *testing.T) {
+	for _, first := range []bool{true, false} { // whether the death was told before
+		w := newWorld(daemonSpec())
+		w.step(Start{By: "start"})
+		w.forked()
+		death := Exited{Incarnation: w.m.Rec.Incarnation, Exit: Exit{Known: true, Code: 3}, At: w.now, Boot: w.boot}
+		end := death
+		end.Empty = true
+		if first {
+			w.step(death)
+			if w.m.Rec.State != Stopping || !w.m.Rec.Leftovers {
+				t.Fatalf("after the death: %+v", w.m.Rec)
+			}
+		}
+		w.step(end)
+		if w.m.Rec.State != Failed || w.m.Rec.LastExit.Code != 3 {
+			t.Fatalf("after the end: %+v", w.m.Rec)
+		}
+		if out := w.step(death); len(out.Events)+len(out.Effects) > 0 {
+			t.Errorf("the late news did %+v", out)
+		}
+		exits := 0
+		for _, e := range w.events {
+			if e.Kind == EventExited {
+				exits++
+			}
+		}
+		if exits != 1 {
+			t.Errorf("%d exits on record", exits)
+		}
+	}
+}
+
+// TestAnEndBeforeTheShutdown: a one-shot that completed before the shutdown,
+// and is only waited for because of what it left, is not wanted any more.
+func TestAnEndBeforeTheShutdown(t *testing.T) {
+	for policy, want := range map[spec.Policy]Wanted{spec.RestartNever: WantStopped, spec.RestartAlways: WantRunning} {
+		d := daemonSpec()
+		d.RestartPolicy.Policy = policy
+		w := newWorld(d)
+		w.step(Start{By: "start"})
+		w.forked()
+		inc := w.m.Rec.Incarnation
+		w.step(Exited{Incarnation: inc, Exit: Exit{Known: true}, At: w.now, Boot: w.boot})
+		w.step(Stop{By: "shutdown", Shutdown: true})
+		w.step(TreeEmpty{inc})
+		if w.m.Rec.State != Stopped || w.m.Rec.Wanted != want || w.m.Rec.Ended {
+			t.Errorf("policy %s: %+v, want it wanted %s", policy, w.m.Rec, want)
+		}
+	}
+}
+
+// TestRecoverStartsWhatIsWanted: the manager before died between a command and
+// its start, or in the middle of a shutdown.
+func TestRecoverStartsWhatIsWanted(t *testing.T) {
+	for _, ending := range []bool{false, true} {
+		w := newWorld(daemonSpec())
+		w.m.Rec.Wanted = WantRunning
+		w.step(Recover{Ending: ending})
+		if started := w.m.Rec.State == Starting; started == ending {
+			t.Errorf("ending %v: %+v", ending, w.m.Rec)
+		}
+	}
+	w := newWorld(daemonSpec())
+	w.step(Recover{})
+	if w.m.Rec.State != Stopped {
+		t.Errorf("nobody wants it: %+v", w.m.Rec)
+	}
+}
