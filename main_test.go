@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 //	json EXPR                 check the last standard output: KEY=VALUE,
 //	                          where KEY may be a path such as 0.name
 func TestScripts(t *testing.T) {
-	deadline := time.Now().Add(40 * time.Second) // a command that hangs is told with its goroutines
+	deadline := time.Now().Add(4 * time.Minute) // a command that hangs is told with its goroutines
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -68,7 +68,7 @@ func endManager(data string) {
 // How long a script waits for something, and how often it looks: each look is
 // a process, and the manager needs some time, too.
 const (
-	patience = 20 * time.Second
+	patience = time.Minute
 	tryAgain = 20 * time.Millisecond
 )
 
