@@ -18,8 +18,8 @@ func (a *app) cmdStart() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "start NAME... [flags]",
-		Short: "Start daemons, and what they depend on",
-		Long: `Start daemons, and what they depend on.
+		Short: "Start daemons",
+		Long: `Start daemons, and what they depend on (not yet in this version).
 
 It returns when the programs run or could not be started, and with --wait when
 they are ready. A daemon that runs already is fine.`,
