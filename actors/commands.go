@@ -3,9 +3,11 @@ package actors
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/platform"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -151,8 +153,13 @@ func (s *System) Remove(ctx context.Context, req api.RemoveRequest) ([]api.Resul
 
 // Signal implements [api.Manager].
 func (s *System) Signal(ctx context.Context, req api.SignalRequest) ([]api.Result, error) {
-	sig, err := spec.CanonicalSignal(req.Signal)
-	if err != nil {
+	sig := req.Signal
+	if _, err := strconv.Atoi(sig); err != nil { // files have names only
+		if sig, err = spec.CanonicalSignal(sig); err != nil {
+			return nil, api.Invalid(err.Error())
+		}
+	}
+	if _, err := platform.ParseSignal(sig); err != nil {
 		return nil, api.Invalid(err.Error())
 	}
 	return s.bulk(ctx, req.Selector, 0, func(reply func(outcome)) any {

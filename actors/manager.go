@@ -391,12 +391,16 @@ func (m *manager) register(msg register) {
 			conflicts = append(conflicts, err.Error())
 		case d == nil:
 			fresh = append(fresh, r)
-			results = append(results, api.Done(name, supervision.Stopped, true))
+			state := supervision.Stopped
+			if r.Spec.Autostart || slices.Contains(msg.Running, name) {
+				state = supervision.Starting
+			}
+			results = append(results, api.Done(name, state, true))
 		case d.reg.Spec.Equal(r.Spec):
 			results = append(results, api.Done(name, d.rec.State, false))
 		default:
 			conflicts = append(conflicts, fmt.Sprintf(
-				"%s is registered already and differs in %s; `syspulse up FILE` (or `syspulse daemon --file FILE`) changes it to what FILE says, or `syspulse remove --force %s` and add it again",
+				"%s is registered already and differs in %s; apply the file instead (`syspulse up FILE`, or `syspulse daemon --file FILE`), or `syspulse remove --force %s` and add it again",
 				name, strings.Join(spec.Diff(d.reg.Spec, r.Spec), ", "), name))
 		}
 	}

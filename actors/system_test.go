@@ -277,7 +277,7 @@ func TestStartThatFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f.add(tt.name, tt.change, tt.command...)
 			r, err := f.Start(context.Background(), on(tt.name))
-			if err != nil || r[0].OK || !strings.Contains(*r[0].Error, tt.want) {
+			if err != nil || r[0].OK || !strings.Contains(*r[0].Error, tt.want) || *r[0].State != supervision.Failed {
 				t.Fatalf("start: %+v %v", r, err)
 			}
 			d := f.untilState(tt.name, supervision.Failed)
@@ -466,6 +466,26 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("goroutines %d → %d, descriptors %d → %d\n%s", g0, g, fd0, fd, buf[:runtime.Stack(buf, true)])
+		}
+	}
+}
+
+func TestSignalsHaveNamesAndNumbers(t *testing.T) {
+	f := newFixture(t)
+	for _, sig := range []string{"SIGUSR1", "usr1", "10"} {
+		if syscall.SIGUSR1 != 10 && sig == "10" {
+			continue
+		}
+		f.add("d"+sig, nil, "sleep", "1000")
+		f.start("d" + sig)
+		f.must(f.Signal(context.Background(), api.SignalRequest{Selector: api.Selector{Names: []string{"d" + sig}}, Signal: sig}))
+		if d := f.untilState("d"+sig, supervision.Failed); *d.Signal != "SIGUSR1" {
+			t.Errorf("%s ended it by %s", sig, *d.Signal)
+		}
+	}
+	for _, sig := range []string{"", "SIGNAL", "0", "-1", "65", "9e9"} {
+		if _, err := f.Signal(context.Background(), api.SignalRequest{Selector: api.Selector{All: true}, Signal: sig}); api.CodeOf(err) != api.CodeInvalid {
+			t.Errorf("%q: %v", sig, err)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type waiter struct {
 	until       until
 	incarnation string // the one it is about; empty if that is yet to begin
 	changed     bool
+	failed      error // the start did; told with the state that follows from that
 	reply       func(outcome)
 }
 
@@ -55,13 +56,17 @@ func (w *waiter) look(k supervision.Kind, rec *supervision.Record) (done bool, e
 	case untilGone:
 		return !live || rec.Incarnation != w.incarnation, nil
 	}
+	if w.failed != nil {
+		return true, w.failed
+	}
 	if k == supervision.EventStarting {
 		w.incarnation = rec.Incarnation
 	}
 	ours := rec.Incarnation == w.incarnation
 	switch {
 	case ours && k == supervision.EventStartFailed:
-		return true, errors.New(rec.Reason)
+		w.failed = errors.New(rec.Reason)
+		return false, nil
 	case ours && k == supervision.EventExited && w.until == untilReady && rec.State != supervision.Stopping:
 		if rec.LastExit == (supervision.Exit{Known: true}) {
 			return true, nil // a one-shot that completed
