@@ -167,10 +167,14 @@ func (s *System) Signal(ctx context.Context, req api.SignalRequest) ([]api.Resul
 	})
 }
 
+// leastWait is how long even a wait of 0 seconds is: what needs no waiting is
+// answered within.
+const leastWait = 50 * time.Millisecond
+
 func (s *System) action(ctx context.Context, req api.ActionRequest, in supervision.Input, u until) ([]api.Result, error) {
 	var limit time.Duration
 	if req.Timeout != nil {
-		limit = max(req.Timeout.Duration(), 1)
+		limit = max(req.Timeout.Duration(), leastWait)
 	}
 	return s.bulk(ctx, req.Selector, limit, func(reply func(outcome)) any {
 		return command{Input: in, Until: u, Reply: reply}
@@ -202,6 +206,10 @@ func (s *System) bulk(ctx context.Context, sel api.Selector, limit time.Duration
 			got[r.name] = r.outcome
 		case <-expired:
 			timedOut = true
+			for len(picked.replies) > 0 { // what is there already counts
+				r := <-picked.replies
+				got[r.name] = r.outcome
+			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-s.done:

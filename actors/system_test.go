@@ -489,3 +489,12 @@ func TestSignalsHaveNamesAndNumbers(t *testing.T) {
 		}
 	}
 }
+
+func TestNoTimeIsEnoughForWhatIsDone(t *testing.T) {
+	f := newFixture(t)
+	f.add("web", nil, "sleep", "1000")
+	f.start("web")
+	req := on("web")
+	req.Wait, req.Timeout = true, new(spec.Seconds)
+	f.must(f.Start(context.Background(), req))
+}
