@@ -4,7 +4,6 @@ package logs
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -239,43 +238,9 @@ func (s *stream) move() (int, error) {
 	return n, err
 }
 
-var moveBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
-
 func (s *stream) tryMove() (int, error) {
 	if err := s.file.check(s.e.now(), s.hub); err != nil {
 		return 0, err
 	}
-	buf := s.held
-	if len(buf) == 0 {
-		p := moveBuffers.Get().(*[]byte)
-		defer moveBuffers.Put(p)
-		var n int
-		err := retry(func() (err error) {
-			n, err = unix.Read(s.fifo, *p)
-			return err
-		})
-		if err == unix.EAGAIN {
-			return 0, nil
-		}
-		if err != nil {
-			return 0, os.NewSyscallError("read", err)
-		}
-		buf = (*p)[:n]
-	}
-	written := 0
-	for len(buf) > 0 {
-		n, err := unix.Pwrite(s.file.fd, buf, s.file.pos)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			s.held = append([]byte(nil), buf...)
-			return written, fmt.Errorf("%s: %w", s.file.path, err)
-		}
-		buf = buf[n:]
-		s.file.pos += int64(n)
-		written += n
-	}
-	s.held = nil
-	return written, nil
+	return s.copy()
 }
