@@ -71,7 +71,7 @@ func Start(o Options) (_ *System, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	collectSeldom()
+	staySmall()
 	s := &System{dataDir: o.DataDir, startedAt: time.Now(), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
