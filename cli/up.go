@@ -227,6 +227,7 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			if isLast(e.value) {
 				u.ends = append(u.ends, e.value)
 			} else {
+				u.toldEnds() // so that they stay in order
 				u.event(e.value)
 			}
 		case <-managerDone:
@@ -252,14 +253,14 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			u.tellEnds()
 			u.lastEvents(ctx)
 		case over:
-			u.waitingLines()
-			u.tellEnds()
+			u.toldEnds()
 			u.stop(ctx)
 			u.rest()
 			u.lastEvents(ctx)
-		case len(u.ends) > 0: // before any later event, so that they stay in order
-			u.waitingLines()
-			u.tellEnds()
+		case len(u.ends) > 0 && u.ends[len(u.ends)-1].Event != supervision.EventExited:
+			// What follows from an exit comes right behind it, and may be
+			// that all is over: then nothing has to be guessed.
+			u.toldEnds()
 		}
 		switch {
 		case u.out != nil:
@@ -615,6 +616,15 @@ func (u *upRun) notice(name, color, text string) {
 		if _, err := fmt.Fprintln(u.stdout, u.print.prefix(name)+u.paint(color, clean("-- "+text))); err != nil && u.out == nil {
 			u.out = err
 		}
+	}
+}
+
+// toldEnds tells of the ends that are yet to be told, behind the lines that are
+// on their way.
+func (u *upRun) toldEnds() {
+	if len(u.ends) > 0 {
+		u.waitingLines()
+		u.tellEnds()
 	}
 }
 

@@ -127,7 +127,8 @@ func (c *Client) unreachable(err error) error {
 		return api.NewError(api.CodeFailed, "the manager on %s is too busy to take another connection; try again", c.socket)
 	case errors.Is(err, context.DeadlineExceeded):
 		return api.NewError(api.CodeFailed, "what listens on %s doesn't answer: the manager hangs, or it is no manager", c.socket)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err),
+		strings.Contains(err.Error(), "server closed idle connection"): // net/http doesn't export it
 		return vanished{api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)}
 	case errors.As(err, &op) && op.Op == "dial":
 		return api.NewError(api.CodeFailed, "can't reach the manager on %s: %v", c.socket, op.Err)
