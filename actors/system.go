@@ -55,7 +55,6 @@ type System struct {
 	capture *logs.Capturer
 	closers []func()
 
-	dataDir   string
 	startedAt time.Time
 
 	done    chan struct{}
@@ -72,7 +71,7 @@ func Start(o Options) (_ *System, err error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	staySmall()
-	s := &System{dataDir: o.DataDir, startedAt: time.Now(), done: make(chan struct{})}
+	s := &System{startedAt: time.Now(), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close()
