@@ -56,6 +56,13 @@ func (a *alarms) clear(al *alarm) {
 	}
 }
 
+// armed reports whether al is set and was not called yet.
+func (a *alarms) armed(al *alarm) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return al.index != 0
+}
+
 // after calls f after d.
 func (a *alarms) after(d time.Duration, f func()) { a.set(new(alarm), d, f) }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -20,6 +21,9 @@ type Store interface {
 	Sync() error
 	// Degraded says why events are kept in memory; empty if they are not.
 	Degraded() string
+	// Retry looks whether they can be written again, and if so writes them.
+	// It reports whether the journal is on disk.
+	Retry() bool
 }
 
 // Messages to the journal.
@@ -46,6 +50,8 @@ type (
 		Known bool
 		Entry entry
 	}
+	// retry asks to write what is kept in memory.
+	retry struct{}
 	// flush ends a batch: the journal sends it to itself behind the messages
 	// that wait already.
 	flush struct{}
@@ -191,7 +197,18 @@ type journal struct {
 	*ledger
 	subscriber *actor.PID // gets every commit before those who asked for it
 	settle     func()     // called after each commit
+	alarms     *alarms
+	again      alarm         // set while events are kept in memory only
+	wait       time.Duration // how long again was last set for
+	why        string        // why events are kept in memory only; empty while they are not
 }
+
+// How long a journal in memory waits until it looks whether it can be written
+// again: at first, and at most. Only what is in trouble looks.
+const (
+	retryFirst = time.Second
+	retryMost  = 30 * time.Second
+)
 
 // committed tells the root of a commit.
 type committed struct{ Events []supervision.Event }
@@ -201,6 +218,10 @@ func (j *journal) Receive(ctx actor.Context) {
 	case *actor.Started:
 		j.flush(ctx) // what a fault interrupted
 		j.sync()
+		j.wait = 0
+		j.watch(ctx)
+	case *actor.Stopping:
+		j.alarms.clear(&j.again)
 	case appendEvents:
 		if j.accept(msg) {
 			ctx.Send(ctx.Self(), flush{})
@@ -210,6 +231,10 @@ func (j *journal) Receive(ctx actor.Context) {
 	case syncState:
 		j.flush(ctx)
 		j.sync()
+		j.watch(ctx)
+	case retry:
+		j.store.Retry()
+		j.watch(ctx)
 	case recall:
 		// Answered first: a commit that fails must not lose the question.
 		j.mu.Lock()
@@ -233,6 +258,28 @@ func (j *journal) flush(ctx actor.Context) {
 	}
 	j.changed.ring()
 	j.settle()
+	j.watch(ctx)
+}
+
+// watch has a journal that is kept in memory only tried again, after growing
+// delays, for as long as it is: nothing else may happen that would.
+func (j *journal) watch(ctx actor.Context) {
+	why := j.store.Degraded()
+	if was := j.why; why == "" && was != "" {
+		ctx.Send(j.subscriber, notice{"the journal is on disk again; before, " + was})
+	}
+	j.why = why
+	if why == "" {
+		j.wait = 0
+		j.alarms.clear(&j.again)
+		return
+	}
+	if j.alarms.armed(&j.again) {
+		return
+	}
+	j.wait = min(max(2*j.wait, retryFirst), retryMost)
+	system, self := ctx.ActorSystem(), ctx.Self()
+	j.alarms.set(&j.again, j.wait, func() { system.Root.Send(self, retry{}) })
 }
 
 // pulse wakes whoever waits for a change. Safe for concurrent use.

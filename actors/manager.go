@@ -168,7 +168,7 @@ func (m *manager) start(ctx actor.Context) {
 	m.keys = make(map[string]string)
 	m.pending = make(map[uint64]pendingCommit)
 	m.dying = make(map[string][]func())
-	j := &journal{ledger: m.ledger, subscriber: ctx.Self(), settle: m.settle}
+	j := &journal{ledger: m.ledger, subscriber: ctx.Self(), settle: m.settle, alarms: m.alarms}
 	m.spawn(ctx, "journal", func() actor.Actor { return j })
 
 	for name, e := range m.ledger.snapshot() {

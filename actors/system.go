@@ -43,7 +43,8 @@ type Options struct {
 	Logger    *slog.Logger
 	NoCgroups bool
 
-	bootID string // tests: pretend to be on another boot
+	bootID string         // tests: pretend to be on another boot
+	faults persist.Faults // tests: of the journal
 }
 
 // System is a running manager. It implements [api.Manager].
@@ -87,7 +88,7 @@ func Start(o Options) (_ *System, err error) {
 		bootID = o.bootID
 	}
 	s.store, err = persist.Open(persist.Options{
-		Dir: o.DataDir, BootID: bootID, Version: o.Version, Logger: o.Logger,
+		Dir: o.DataDir, BootID: bootID, Version: o.Version, Logger: o.Logger, Faults: o.faults,
 	})
 	if err != nil {
 		return nil, err

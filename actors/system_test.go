@@ -19,6 +19,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -67,6 +68,8 @@ type fixture struct {
 	dir  string
 	log  *logBuffer
 	boot string // the boot that is pretended; empty is the real one
+
+	faults persist.Faults // of the journal
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -80,7 +83,7 @@ func (f *fixture) begin() {
 	f.t.Helper()
 	f.log = new(logBuffer)
 	s, err := Start(Options{
-		DataDir: f.dir, Version: "test", bootID: f.boot,
+		DataDir: f.dir, Version: "test", bootID: f.boot, faults: f.faults,
 		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(f.log), nil)),
 	})
 	if err != nil {
