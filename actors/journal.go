@@ -9,6 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -158,6 +159,12 @@ func (l *ledger) commit() (batch []appendEvents, events []supervision.Event) {
 	for _, b := range batch {
 		events = append(events, b.Events...)
 	}
+	if failpoint.Sabotaged(failpoint.NoIntent) {
+		events = slices.DeleteFunc(events, func(e supervision.Event) bool { return e.Kind == supervision.EventStarting })
+	}
+	if failpoint.Sabotaged(failpoint.EarlyAnswer) {
+		time.Sleep(20 * time.Millisecond) // a slow disk, that the answers don't wait for
+	}
 	err := l.store.Append(events)
 	l.mu.Lock()
 	l.pending = l.pending[len(batch):]
@@ -225,6 +232,9 @@ func (j *journal) Receive(ctx actor.Context) {
 	case appendEvents:
 		if j.accept(msg) {
 			ctx.Send(ctx.Self(), flush{})
+		}
+		if failpoint.Sabotaged(failpoint.EarlyAnswer) && msg.From != nil {
+			ctx.Send(msg.From, appended{msg.Batch})
 		}
 	case flush:
 		j.flush(ctx)

@@ -13,6 +13,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -140,7 +141,9 @@ func (m *manager) Receive(ctx actor.Context) {
 	case farewell:
 		ctx.Poison(msg.daemon)
 	case allGone:
+		failpoint.Hit(failpoint.ShutdownGone)
 		m.append([]supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerStop, Detail: "shutdown"}}, func() {
+			failpoint.Hit(failpoint.ShutdownRecorded)
 			for _, a := range m.closing {
 				a.give(struct{}{}, nil)
 			}
@@ -206,7 +209,8 @@ func (m *manager) begun() {
 	for _, n := range m.found.Notices {
 		events = append(events, supervision.Event{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: n})
 	}
-	m.append(events, nil, nil)
+	failpoint.Hit(failpoint.RecoverAll)
+	m.append(events, func() { failpoint.Hit(failpoint.RecoverDone) }, func(error) {})
 }
 
 // adopt makes the actor of a registered daemon.
@@ -550,6 +554,7 @@ func (m *manager) end(msg endManager) {
 	if !first && !msg.Force {
 		return
 	}
+	failpoint.Hit(failpoint.ShutdownBegin)
 	sel := m.pick(api.Selector{})
 	m.send(&sel, stopForShutdown(msg.Force))
 	if first {

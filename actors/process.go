@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/platform"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
@@ -161,6 +162,7 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 	if err != nil {
 		panic(ended{Input: supervision.StartFailed{Incarnation: msg.Incarnation, Reason: err.Error()}})
 	}
+	failpoint.Hit(failpoint.ForkAfter)
 	p.handle = handle
 	p.forked = &supervision.Forked{
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
@@ -184,6 +186,7 @@ func (p *process) start(msg launch) (platform.Process, error) {
 	defer stdout.Close()
 	defer stderr.Close()
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	failpoint.Hit(failpoint.ForkBefore)
 	return p.host.Start(cmd)
 }
 
@@ -191,6 +194,7 @@ func (p *process) start(msg launch) (platform.Process, error) {
 func (p *process) attach(ctx actor.Context, msg attach) {
 	p.reset(msg.Incarnation, msg.Capture)
 	p.task = msg
+	failpoint.Hit(failpoint.RecoverLook)
 	var handle platform.Process
 	var err error
 	if msg.Process == (supervision.Identity{}) {
@@ -201,6 +205,7 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 	if err != nil {
 		p.lost(msg, err)
 	}
+	failpoint.Hit(failpoint.RecoverAdopted)
 	p.handle, p.task = handle, nil
 	ctx.Send(ctx.Parent(), observed{supervision.Attached{
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
@@ -221,6 +226,7 @@ func (p *process) lost(msg attach, err error) {
 	}
 	// Whatever is left of its tree must not run beside the next incarnation.
 	p.clear(msg.Incarnation, msg.Process)
+	failpoint.Hit(failpoint.RecoverLost)
 	p.task = nil
 	if msg.Process == (supervision.Identity{}) {
 		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
@@ -283,9 +289,11 @@ func (p *process) signal(msg sendSignal) {
 // finish goes on from the death of the main process: to the end, if nothing
 // else of the tree is left, else it tells of the death and waits.
 func (p *process) finish(ctx actor.Context, empty bool) {
+	failpoint.Hit(failpoint.ExitSeen)
 	if p.capture != nil {
 		p.capture.Drain() // its last words are in the log before its end is told
 	}
+	failpoint.Hit(failpoint.ExitDrained)
 	in := supervision.Exited{
 		Incarnation: p.incarnation, Exit: p.died.Exit, At: p.died.At, Boot: p.died.Boot, Empty: empty,
 	}

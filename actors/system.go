@@ -19,6 +19,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/logs"
 	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/platform"
@@ -71,6 +72,7 @@ func Start(o Options) (_ *System, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	failpoint.Hit(failpoint.RecoverBegin)
 	staySmall()
 	s := &System{startedAt: time.Now(), done: make(chan struct{})}
 	defer func() {
@@ -104,6 +106,7 @@ func Start(o Options) (_ *System, err error) {
 	}
 	s.closers = append(s.closers, s.capture.Close)
 
+	failpoint.Hit(failpoint.RecoverState)
 	recovered := s.store.Recovered()
 	current := make(map[string]entry, len(recovered.Daemons))
 	for _, d := range recovered.Daemons {
@@ -208,9 +211,13 @@ func (s *System) ended() error {
 // sync makes what was committed durable. Every command does before it is
 // acknowledged.
 func (s *System) sync(ctx context.Context) error {
+	if failpoint.Sabotaged(failpoint.EarlyAnswer) {
+		return nil
+	}
 	synced := s.ledger.awaitSync()
 	s.system.Root.Send(s.journal, syncState{})
 	_, err := synced.await(ctx, s.done, s.ended)
+	failpoint.Hit(failpoint.CommitAcked)
 	if errors.Is(err, persist.ErrDegraded) {
 		return nil // the disk is full: it is done, and Ping's warnings say what it is worth
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cyber-boost/syspulse/api/server"
+	"github.com/cyber-boost/syspulse/failpoint"
 )
 
 // replyTimeout is how long the last answers of an ending manager may take.
@@ -55,6 +56,7 @@ func (h *host) serve() {
 	if h.served != nil {
 		return
 	}
+	failpoint.Hit(failpoint.RecoverServe)
 	h.served = make(chan error, 1)
 	go func() { h.served <- h.server.Serve(h.listener) }()
 }
@@ -64,6 +66,7 @@ func (h *host) serve() {
 func (h *host) close() {
 	h.server.EndStreams()
 	h.RunningManager.Close()
+	failpoint.Hit(failpoint.ShutdownClosed)
 	if h.served == nil {
 		h.listener.Close()
 		return

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cyber-boost/syspulse/failpoint"
 )
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
@@ -33,6 +35,7 @@ func (s *stream) copy() (int, error) {
 		}
 		buf = (*p)[:n]
 	}
+	failpoint.Hit(failpoint.LogCopied)
 	written := 0
 	for len(buf) > 0 {
 		n, err := unix.Pwrite(s.file.fd, buf, s.file.pos)

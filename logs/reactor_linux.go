@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cyber-boost/syspulse/failpoint"
 )
 
 // engine moves the bytes of all streams.
@@ -476,6 +478,7 @@ func (s *stream) drain() (int64, error) {
 	if s.fifo < 0 {
 		return 0, nil
 	}
+	failpoint.Hit(failpoint.LogDrain)
 	err := s.carry()
 	return s.file.pos, err
 }
@@ -503,6 +506,7 @@ func (s *stream) carry() error {
 // move carries at most maxMove bytes from the pipe to the file, and keeps
 // account of failures. 0 without an error: the pipe is empty.
 func (s *stream) move() (int, error) {
+	failpoint.Hit(failpoint.LogBefore)
 	n, err := s.tryMove()
 	switch {
 	case err != nil:
@@ -511,6 +515,7 @@ func (s *stream) move() (int, error) {
 		}
 		return 0, err
 	case n > 0:
+		failpoint.Hit(failpoint.LogAfter)
 		if s.fail.Load() != nil {
 			s.fail.Store(nil)
 			s.backoff = 0
@@ -525,7 +530,7 @@ func (s *stream) tryMove() (int, error) {
 	if err := s.file.check(s.e.now(), s.hub); err != nil {
 		return 0, err
 	}
-	if s.copying {
+	if s.copying || failpoint.Sabotaged(failpoint.NoSplice) {
 		return s.copy()
 	}
 	for {

@@ -9,6 +9,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/persist/journalpb"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -135,6 +136,7 @@ func nameEntry(daemon string, n name) entry {
 // mark means that the events from there on are not complete and are deleted.
 func (s *Store) commit(entries []entry, events int) error {
 	s.opts.Faults.Point("commit")
+	failpoint.Hit(failpoint.CommitBefore)
 	if s.opts.Faults.Commit != nil {
 		if err := s.opts.Faults.Commit(events); err != nil {
 			return err
@@ -157,6 +159,7 @@ func (s *Store) commit(entries []entry, events int) error {
 				return err
 			}
 			s.opts.Faults.Point("batch")
+			failpoint.Hit(failpoint.CommitPart)
 			entries = entries[cut:]
 			cut = txnEnd(entries)
 		}
@@ -166,6 +169,7 @@ func (s *Store) commit(entries []entry, events int) error {
 		return err
 	}
 	s.openBatch = false
+	failpoint.Hit(failpoint.CommitAfter)
 	return nil
 }
 
@@ -331,7 +335,9 @@ func (s *Store) sync() error {
 			return err
 		}
 	}
-	return s.wal.sync(s)
+	err := s.wal.sync(s)
+	failpoint.Hit(failpoint.CommitSynced)
+	return err
 }
 
 // degrade turns to memory.

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -218,6 +219,7 @@ func (c *copies) close() error {
 // writeBatch writes every file under another name, makes them durable and only
 // then renames them. Nil wishes are left as they are.
 func (c *copies) writeBatch(batch map[string]*copyFile, wishes map[string]wish, seq uint64) error {
+	failpoint.Hit(failpoint.CopiesBefore)
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
@@ -251,10 +253,12 @@ func (c *copies) writeBatch(batch map[string]*copyFile, wishes map[string]wish, 
 	if err := syncFiles(c.dir, temps); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CopiesTemp)
 	for i := range temps {
 		if err := os.Rename(temps[i], paths[i]); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.CopiesRenamed)
 	}
 	temps = nil
 	if wishes != nil {
@@ -268,6 +272,7 @@ func (c *copies) writeBatch(batch map[string]*copyFile, wishes map[string]wish, 
 	} else if err := syncDir(c.dir); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CopiesWritten)
 	return writeFile(filepath.Join(c.dir, copiesMark), fmt.Appendf(nil, "%d\n", seq))
 }
 

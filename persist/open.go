@@ -11,6 +11,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/persist/journalpb"
 )
 
@@ -138,6 +139,7 @@ func (s *Store) readMark() (seq uint64) {
 func (s *Store) writeMark() {
 	path := filepath.Join(s.stateDir, "MARK")
 	if err := writeTemp(path+".tmp", fmt.Appendf(nil, "%d\n", s.snapSeq), false); err == nil {
+		failpoint.Hit(failpoint.SnapshotMark)
 		_ = os.Rename(path+".tmp", path)
 	}
 }
@@ -165,6 +167,7 @@ func (s *Store) openDB() error {
 // replay reads the snapshot and the events behind it.
 func (s *Store) replay() error {
 	s.opts.Faults.Point("replay")
+	failpoint.Hit(failpoint.RecoverReplay)
 	if err := s.dropIncomplete(); err != nil {
 		return err
 	}

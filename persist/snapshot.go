@@ -6,6 +6,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/persist/journalpb"
 )
 
@@ -43,6 +44,7 @@ func (s *Store) snapshot() error {
 		return nil
 	}
 	s.opts.Faults.Point("snapshot")
+	failpoint.Hit(failpoint.SnapshotBefore)
 	entries, err := s.snapshotEntries()
 	if err != nil {
 		return err
@@ -50,6 +52,7 @@ func (s *Store) snapshot() error {
 	if err := s.commit(entries, 0); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.SnapshotAfter)
 	s.snapshotDone()
 	return nil
 }
@@ -122,6 +125,7 @@ func (s *Store) trim() error {
 		}
 	}
 	s.opts.Faults.Point("trim")
+	failpoint.Hit(failpoint.TrimBefore)
 	type last struct{ rec, reg []byte }
 	var (
 		entries []entry
@@ -214,6 +218,7 @@ func (s *Store) trim() error {
 	if err := s.commit(entries, 0); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.TrimAfter)
 	s.firstSeq, s.baseSeq = end, end-1
 	s.kept -= trimmed
 	if trimmed == 0 { // there is nothing left to delete
@@ -260,9 +265,11 @@ func (s *Store) flattenNow() error {
 	if free < size+s.opts.ReserveBytes {
 		return fmt.Errorf("it takes %d bytes beside the reserve and %d are free", size, free)
 	}
+	failpoint.Hit(failpoint.CompactBefore)
 	if err := s.db.Flatten(1); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CompactAfter)
 	s.pageOut()
 	return nil
 }

@@ -48,6 +48,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/persist/journalpb"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -100,10 +101,10 @@ func (o *Options) setDefaults() {
 		o.Now = time.Now
 	}
 	if o.MaxEvents <= 0 {
-		o.MaxEvents = 100_000
+		o.MaxEvents = failpoint.Tune("max-events", 100_000)
 	}
 	if o.SnapshotEvery <= 0 {
-		o.SnapshotEvery = 4096
+		o.SnapshotEvery = failpoint.Tune("snapshot-every", 4096)
 	}
 	if o.ReserveBytes <= 0 {
 		o.ReserveBytes = 16 << 20

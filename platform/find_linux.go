@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cyber-boost/syspulse/failpoint"
 )
 
 func (h *host) Find(incarnation string) (Process, error) {
@@ -77,7 +79,7 @@ func noPIDReusedYet() bool {
 const leftoverWait = 10 * time.Second
 
 func (h *host) EndLeftovers(incarnation string, id Identity) (int, error) {
-	if !validIncarnation(incarnation) {
+	if !validIncarnation(incarnation) || failpoint.Sabotaged(failpoint.NoLeftovers) {
 		return 0, nil
 	}
 	dir := h.cgroupDir(incarnation)
