@@ -2,8 +2,6 @@ package actors
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	mathrand "math/rand/v2"
 	"time"
@@ -360,12 +358,7 @@ func (d *daemon) perform(e supervision.Effect) {
 }
 
 func (d *daemon) env() supervision.Env {
-	return supervision.Env{Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: newIncarnation}
+	return supervision.Env{Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: d.newIncarnation}
 }
 
-// newIncarnation makes an id that no other incarnation on any machine has.
-func newIncarnation() string {
-	var b [12]byte
-	rand.Read(b[:]) // never fails, see crypto/rand
-	return hex.EncodeToString(b[:])
-}
+func (d *daemon) newIncarnation() string { return d.marks.next(d.name) }

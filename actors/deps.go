@@ -16,6 +16,7 @@ type Host interface {
 	Start(platform.Command) (platform.Process, error)
 	Adopt(id supervision.Identity, incarnation string) (platform.Process, error)
 	Find(incarnation string) (platform.Process, error)
+	Survivors(platform.Search) ([]platform.Survivor, error)
 	EndLeftovers(incarnation string, id supervision.Identity) (int, error)
 }
 

@@ -63,6 +63,7 @@ type entry struct {
 	reg      supervision.Registration
 	rec      supervision.Record
 	warnings []string // of reg: what this build doesn't act on
+	wish     bool     // rec.Wanted is of a plain copy, and newer than the rest of rec
 }
 
 // take applies an event.
@@ -71,7 +72,7 @@ func (e *entry) take(ev *supervision.Event) {
 		e.reg, e.warnings = *ev.Spec, warnings(ev.Spec.Spec)
 	}
 	if ev.Record != nil {
-		e.rec = *ev.Record
+		e.rec, e.wish = *ev.Record, false
 	}
 }
 

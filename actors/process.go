@@ -238,9 +238,14 @@ func (p *process) lost(msg attach, err error) {
 	panic(ended{Input: exit})
 }
 
-// clear ends what is left of an incarnation whose main process is dead.
+// clear ends what is left of an incarnation whose main process is dead. If that
+// can't be known for lack of descriptors, it is tried again as every fault is.
 func (p *process) clear(incarnation string, main supervision.Identity) {
-	if _, err := p.host.EndLeftovers(incarnation, main); err != nil {
+	_, err := p.host.EndLeftovers(incarnation, main)
+	if platform.IsLack(err) {
+		panic(fmt.Errorf("could not look for what %s left behind: %w", p.name, err))
+	}
+	if err != nil {
 		p.log.Warn("could not end what a daemon left behind", "daemon", p.name, "error", err)
 	}
 }

@@ -107,7 +107,7 @@ func (s *System) row(e entry, at *time.Time) api.Daemon {
 }
 
 func newEntry(d persist.Daemon) entry {
-	return entry{*d.Registration, d.Record, warnings(d.Registration.Spec)}
+	return entry{reg: *d.Registration, rec: d.Record, warnings: warnings(d.Registration.Spec), wish: d.WantedCopied}
 }
 
 // warnings are the keys of d that this build doesn't act on.

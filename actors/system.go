@@ -89,8 +89,21 @@ func Start(o Options) (_ *System, err error) {
 	if o.bootID != "" {
 		bootID = o.bootID
 	}
+	// What runs is looked for while the journal is read.
+	var survivors []platform.Survivor
+	surveyed := make(chan error, 1)
+	marks := marks{}
+	look := func() {
+		marks = newMarks(o.DataDir)
+		go func() {
+			var err error
+			survivors, err = host.Survivors(platform.Search{Mine: marks.mine, Outputs: logs.FIFOs(o.DataDir)})
+			surveyed <- err
+		}()
+	}
 	s.store, err = persist.Open(persist.Options{
-		Dir: o.DataDir, BootID: bootID, Version: o.Version, Logger: o.Logger, Faults: o.faults,
+		Locked: look,
+		Dir:    o.DataDir, BootID: bootID, Version: o.Version, Logger: o.Logger, Faults: o.faults,
 	})
 	if err != nil {
 		return nil, err
@@ -112,16 +125,25 @@ func Start(o Options) (_ *System, err error) {
 	for _, d := range recovered.Daemons {
 		current[d.Name] = newEntry(d)
 	}
+	notices := recovered.Notices
+	if err := <-surveyed; err != nil {
+		err = fmt.Errorf("what an earlier manager left running can't be looked for: %w", err)
+		if len(notices) > 0 { // and the journal alone can't be trusted
+			return nil, err
+		}
+		o.Logger.Warn(err.Error())
+	}
+	notices = append(notices, reclaim(host, marks, current, survivors)...)
 	rebooted := recovered.BootID != "" && recovered.BootID != bootID
 	s.tree = tree{
-		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version,
+		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
 		found: found{
 			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, BootID: bootID},
-			Notices: recovered.Notices,
+			Notices: notices,
 		},
 	}
-	for _, n := range recovered.Notices {
+	for _, n := range notices {
 		o.Logger.Warn(n)
 	}
 	s.closers = append(s.closers, s.alarms.stop)

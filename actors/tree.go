@@ -19,6 +19,7 @@ type tree struct {
 	quiet   alarm // rings when a burst is over
 	log     *slog.Logger
 	version string
+	marks   marks
 	found   found
 
 	journal *actor.PID

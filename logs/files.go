@@ -50,6 +50,21 @@ func Path(dataDir, daemon string, s Stream) string {
 	return filepath.Join(Dir(dataDir, daemon), s.String()+".log")
 }
 
+// FIFOs are the paths of all FIFOs in a data directory, and whose each is.
+func FIFOs(dataDir string) map[string]string {
+	dir := filepath.Join(dataDir, "run")
+	entries, _ := os.ReadDir(dir) // without it there are none
+	out := make(map[string]string, len(entries))
+	for _, e := range entries {
+		for _, s := range []Stream{Stdout, Stderr} {
+			if daemon, ok := strings.CutSuffix(e.Name(), "."+s.String()); ok && e.Type() == fs.ModeNamedPipe {
+				out[filepath.Join(dir, e.Name())] = daemon
+			}
+		}
+	}
+	return out
+}
+
 // rotatedTime makes names that sort as their times do and hold no character
 // that a file system refuses.
 const rotatedTime = "20060102T150405.000000000Z"

@@ -37,7 +37,8 @@ type copyFile struct {
 	Source string       `json:"source,omitempty"`
 	Seq    uint64       `json:"seq"` // of the event that it was written after
 
-	wish `json:"-"` // from the file of the wishes
+	wish   `json:"-"` // from the file of the wishes
+	wished bool       // it is there
 }
 
 // copies writes the plain copies of the registrations, from which a manager
@@ -406,8 +407,11 @@ func (c *copies) readAll() (all map[string]*copyFile, bad []string, err error) {
 			continue
 		}
 		f.wish = wish{Wanted: supervision.WantStopped}
+		if f.Spec.Autostart {
+			f.Wanted = supervision.WantRunning
+		}
 		if w, ok := wishes[f.Spec.Name]; ok {
-			f.wish = w
+			f.wish, f.wished = w, true
 			f.Seq = max(f.Seq, w.Seq)
 		}
 		all[f.Spec.Name] = f

@@ -124,6 +124,9 @@ func (s *Store) restore(upTo uint64) error {
 		}
 		s.apply(events)
 		s.publish(events)
+		for _, name := range names {
+			s.daemons[name].copied = all[name].wished
+		}
 	}
 	if s.Degraded() != "" {
 		return nil

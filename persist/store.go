@@ -82,6 +82,10 @@ type Options struct {
 	// 10,000).
 	MaxPending int
 
+	// Locked is called once the data directory is ours, before the journal is
+	// opened; nil is for nothing.
+	Locked func()
+
 	Faults Faults
 }
 
@@ -124,6 +128,9 @@ type Daemon struct {
 	Time         time.Time // of its last event
 	Registration *supervision.Registration
 	Record       supervision.Record
+	// WantedCopied tells that Record.Wanted is of the plain copies and newer
+	// than the rest of Record.
+	WantedCopied bool
 }
 
 // Recovery is what Open found.
@@ -202,6 +209,7 @@ type daemon struct {
 	reg      *supervision.Registration
 	recDirty bool // not in the snapshot yet
 	regDirty bool
+	copied   bool // what is wanted of it is known from the plain copies
 }
 
 // name is what a number in the keys stands for.
@@ -240,6 +248,9 @@ func Open(opts Options) (*Store, error) {
 		condensed: make(map[string]supervision.Event),
 	}
 	s.reset()
+	if opts.Locked != nil {
+		opts.Locked()
+	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -280,7 +291,7 @@ func (s *Store) recovered() {
 }
 
 func (d *daemon) public(name string) Daemon {
-	out := Daemon{Name: name, Seq: d.seq, Time: d.time, Registration: d.reg}
+	out := Daemon{Name: name, Seq: d.seq, Time: d.time, Registration: d.reg, WantedCopied: d.copied}
 	if d.rec != nil {
 		out.Record = *d.rec
 	}

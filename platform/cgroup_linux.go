@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,22 +72,31 @@ func unescapeMount(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// cgroupPIDs lists the living processes of a cgroup and of those below it.
-func cgroupPIDs(dir string) []int {
+// cgroupPIDs lists the living processes of a cgroup and of those below it; none
+// if it is gone. It fails only if it could not look.
+func cgroupPIDs(dir string) ([]int, error) {
 	b, err := readProc(dir+"/cgroup.procs", nil)
+	if IsLack(err) {
+		return nil, fmt.Errorf("the cgroup %s can't be looked at: %w", dir, err)
+	}
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	out := parsePIDs(b)
-	forSubgroups(dir, func(sub string) { out = append(out, cgroupPIDs(sub)...) })
-	return out
+	forSubgroups(dir, func(sub string) {
+		more, e := cgroupPIDs(sub)
+		out = append(out, more...)
+		err = errors.Join(err, e)
+	})
+	return out, err
 }
 
-// cgroupPopulated is false if the cgroup is gone, too.
+// cgroupPopulated is false if the cgroup is gone, too. What it can't look at is
+// populated as far as it knows.
 func cgroupPopulated(dir string) bool {
 	var buf [1024]byte
 	b, err := readProc(dir+"/cgroup.events", buf[:])
-	return err == nil && bytes.Contains(b, []byte("populated 1"))
+	return IsLack(err) || err == nil && bytes.Contains(b, []byte("populated 1"))
 }
 
 // cgroupKill kills everything in the cgroup at once (Linux 5.14).

@@ -125,11 +125,11 @@ func (e *engine) reap() {
 			}
 		}
 		if e.find(pid) == nil {
-			if s, ok := readStat(pid); ok {
-				var ws unix.WaitStatus
-				if got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); err == nil && got == pid {
-					e.deceased.add(pid, s.start, exitOf(ws))
-				}
+			// Also when it can't be looked at: it would be met here for ever.
+			s, serr := readStat(pid)
+			var ws unix.WaitStatus
+			if got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); err == nil && got == pid && serr == nil {
+				e.deceased.add(pid, s.start, exitOf(ws))
 			}
 		}
 		e.forking.Unlock()

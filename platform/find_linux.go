@@ -17,20 +17,11 @@ func (h *host) Find(incarnation string) (Process, error) {
 	if p := h.known(incarnation); p != nil {
 		return p, nil
 	}
-	members := h.marked(incarnation, Identity{})
-	// The first process leads a session, and its parent is no member. A child
-	// that outlived it may look the same: the older one is it.
-	in := make(map[int]bool, len(members))
-	for _, m := range members {
-		in[m.pid] = true
+	members, err := h.marked(incarnation, Identity{})
+	if err != nil {
+		return nil, err // it may run all the same
 	}
-	var first *stat
-	for i := range members {
-		m := &members[i]
-		if m.session == m.pid && !in[m.ppid] && (first == nil || m.start < first.start) {
-			first = m
-		}
-	}
+	first := firstOf(members)
 	if first == nil {
 		return nil, ErrNotFound
 	}
@@ -43,19 +34,24 @@ func (h *host) Find(incarnation string) (Process, error) {
 
 // marked are the living processes of an incarnation that this manager may not
 // have started. The session of the first process counts if its number cannot
-// have been given to another one since.
-func (h *host) marked(incarnation string, id Identity) []stat {
+// have been given to another one since. With an error they are not all.
+func (h *host) marked(incarnation string, id Identity) ([]stat, error) {
 	inCgroup := make(map[int]bool)
 	if dir := h.cgroupDir(incarnation); dir != "" {
-		for _, pid := range cgroupPIDs(dir) {
+		pids, err := cgroupPIDs(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, pid := range pids {
 			inCgroup[pid] = true
 		}
 	}
+	procs, err := h.scans.snapshot()
 	session := id.BootID == h.bootID && id.PID > 1 && noPIDReusedYet()
-	return closure(h.scans.snapshot(), func(s *proc) bool {
+	return closure(procs, func(s *proc) bool {
 		return s.mark == incarnation || inCgroup[s.pid] ||
 			session && s.session == id.PID && s.start >= id.StartTime
-	}, h.selfPID)
+	}, h.selfPID), err
 }
 
 // noPIDReusedYet says whether fewer processes were ever made on this boot than
@@ -84,7 +80,7 @@ func (h *host) EndLeftovers(incarnation string, id Identity) (int, error) {
 	}
 	dir := h.cgroupDir(incarnation)
 	var killed []stat
-	_, err := sweep(func() []stat { return h.marked(incarnation, id) }, func(s stat) (int, error) {
+	_, err := sweep(func() ([]stat, error) { return h.marked(incarnation, id) }, func(s stat) (int, error) {
 		killed = append(killed, s)
 		return signalMember(s, unix.SIGKILL)
 	})
@@ -109,14 +105,14 @@ func (h *host) awaitDeath(s stat, timeout time.Duration) bool {
 	}
 	if err != nil { // before Linux 5.3, or out of descriptors
 		for end := time.Now().Add(timeout); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if now, ok := readStat(s.pid); !ok || now.start != s.start || now.dead() {
+			if now, err := readStat(s.pid); err == unix.ESRCH || err == nil && (now.start != s.start || now.dead()) {
 				return true
 			}
 		}
 		return false
 	}
 	defer unix.Close(fd)
-	if now, ok := readStat(s.pid); !ok || now.start != s.start {
+	if now, err := readStat(s.pid); err == unix.ESRCH || err == nil && now.start != s.start {
 		return true
 	}
 	died := make(chan struct{})

@@ -176,7 +176,7 @@ func (h *host) marked(incarnation string) []stat {
 }
 
 func (h *host) EndLeftovers(incarnation string, _ Identity) (int, error) {
-	return sweep(func() []stat { return h.marked(incarnation) }, func(s stat) (int, error) {
+	return sweep(func() ([]stat, error) { return h.marked(incarnation), nil }, func(s stat) (int, error) {
 		n, err := signalMember(s, unix.SIGKILL)
 		if n > 0 {
 			died := make(chan struct{})
@@ -185,6 +185,19 @@ func (h *host) EndLeftovers(incarnation string, _ Identity) (int, error) {
 		}
 		return n, err
 	})
+}
+
+func (h *host) Survivors(search Search) ([]Survivor, error) {
+	found := make(map[Survivor][]stat)
+	for _, p := range table() {
+		if !p.dead() && p.pid != os.Getpid() && p.mark != "" && search.Mine(p.mark) {
+			who := Survivor{Incarnation: p.mark}
+			found[who] = append(found[who], p.stat)
+		}
+	}
+	return survivors(found, h.bootID, func(s *stat) time.Duration {
+		return time.Since(time.UnixMicro(int64(s.start)))
+	}), nil
 }
 
 func (h *host) Close() error {
@@ -269,7 +282,7 @@ func (p *process) Signal(sig string, mode spec.KillMode) error {
 		return err
 	}
 	if mode == spec.KillAll {
-		k, err := sweep(p.members, func(s stat) (int, error) { return signalMember(s, n) })
+		k, err := sweep(func() ([]stat, error) { return p.members(), nil }, func(s stat) (int, error) { return signalMember(s, n) })
 		if k == 0 && err == nil {
 			return p.signal(-p.id.PID, n)
 		}
@@ -316,7 +329,7 @@ func signalMember(s stat, sig unix.Signal) (int, error) {
 func (p *process) Kill() error {
 	p.members() // while the first process still shows who belongs to it
 	_ = p.signal(-p.id.PID, unix.SIGKILL)
-	_, err := sweep(p.members, func(s stat) (int, error) { return signalMember(s, unix.SIGKILL) })
+	_, err := sweep(func() ([]stat, error) { return p.members(), nil }, func(s stat) (int, error) { return signalMember(s, unix.SIGKILL) })
 	return err
 }
 

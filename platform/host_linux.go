@@ -114,8 +114,8 @@ func (h *host) Start(c Command) (Process, error) {
 		if p.pidfd < 0 {
 			p.pidfd, _ = openPidfd(pid) // the child is not reaped yet: it is the right one
 		}
-		s, ok := readStat(pid)
-		if !ok {
+		s, serr := readStat(pid)
+		if serr != nil {
 			// Not reaped yet, so it is there; what lacks is a descriptor to read
 			// with. Nobody could ever prove who this is: end it.
 			_ = unix.Kill(pid, unix.SIGKILL)
@@ -215,10 +215,14 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	}
 	// The start time that /proc shows for the pid is that of the process behind
 	// the pidfd if the latter has still not died after it was read.
-	s, ok := readStat(id.PID)
-	if !ok || s.start != id.StartTime && !failpoint.Sabotaged(failpoint.NoIdentity) {
+	s, err := readStat(id.PID)
+	if err != nil && err != unix.ESRCH {
 		unix.Close(fd)
-		if ok {
+		return nil, err
+	}
+	if err != nil || s.start != id.StartTime && !failpoint.Sabotaged(failpoint.NoIdentity) {
+		unix.Close(fd)
+		if err == nil {
 			gone.Why = fmt.Sprintf("process %d has ended; its pid belongs to another process now", id.PID)
 		}
 		return nil, gone

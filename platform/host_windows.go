@@ -250,6 +250,9 @@ func (h *host) EndLeftovers(incarnation string, _ Identity) (int, error) {
 	return n, windows.TerminateJobObject(job, killedCode)
 }
 
+// Survivors finds nothing: a job is found by its name alone.
+func (h *host) Survivors(Search) ([]Survivor, error) { return nil, nil }
+
 func (h *host) Close() error {
 	h.mu.Lock()
 	var all []*process

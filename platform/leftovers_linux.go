@@ -43,7 +43,11 @@ func (p *process) awaitEmpty() {
 		return
 	}
 	for {
-		members := p.members()
+		members, err := p.members()
+		if err != nil {
+			p.lookLater()
+			return
+		}
 		if len(members) == 0 {
 			p.gone()
 			return
@@ -70,8 +74,9 @@ func (p *process) watchMembers(members []stat) bool {
 			failed = failed || err != unix.ESRCH
 			continue
 		}
-		if now, ok := readStat(m.pid); !ok || now.start != m.start {
+		if now, err := readStat(m.pid); err != nil || now.start != m.start {
 			unix.Close(fd)
+			failed = failed || err != nil && err != unix.ESRCH
 			continue
 		}
 		w, err := p.host.poller.Add(fd, Readable, func(Events) { p.memberDied(fd) })
@@ -86,11 +91,24 @@ func (p *process) watchMembers(members []stat) bool {
 		return true
 	}
 	if failed {
-		// Out of descriptors, or a kernel without pidfds: time must do.
-		p.left.retry = time.AfterFunc(100*time.Millisecond, p.awaitEmpty)
+		p.lookLaterLocked()
 		return true
 	}
 	return false
+}
+
+// lookLater has awaitEmpty called again: out of descriptors, or on a kernel
+// without pidfds, time must do.
+func (p *process) lookLater() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.released {
+		p.lookLaterLocked()
+	}
+}
+
+func (p *process) lookLaterLocked() {
+	p.left.retry = time.AfterFunc(100*time.Millisecond, p.awaitEmpty)
 }
 
 func (p *process) memberDied(fd int) {

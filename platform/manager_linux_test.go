@@ -147,7 +147,7 @@ func TestAdoptFromDeadManager(t *testing.T) {
 		awaitExit(t, m)
 		next := newHost(t, Options{DataDir: dir, NoCgroups: mode == "tree"})
 		p := adopt(t, next, who, id)
-		if _, ok := readStat(away); !ok {
+		if _, err := readStat(away); err != nil {
 			t.Fatal("the tree did not survive its manager")
 		}
 		if err := p.Signal("TERM", spec.KillMain); err != nil {
@@ -215,7 +215,7 @@ func TestAdoptRefusesOthers(t *testing.T) {
 	if n, err := h.EndLeftovers(newIncarnation(), Identity{BootID: right.BootID, PID: right.PID, StartTime: right.StartTime + 1}); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	if s, ok := readStat(right.PID); !ok || s.dead() {
+	if s, err := readStat(right.PID); err != nil || s.dead() {
 		t.Error("it was killed")
 	}
 }
@@ -353,7 +353,7 @@ func TestOthersOrphansAreLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitEmpty(t, p)
-		if s, ok := readStat(orphan); !ok || s.dead() {
+		if s, err := readStat(orphan); err != nil || s.dead() {
 			t.Error("the other's orphan was killed")
 		}
 		if other.Empty() {

@@ -99,8 +99,32 @@ type Host interface {
 	// Concurrent calls share their pass over the process table.
 	EndLeftovers(incarnation string, id Identity) (int, error)
 
+	// Survivors looks for what runs of incarnations that nobody remembers: by
+	// their mark, by the cgroups of this data directory, and by outputs. It
+	// looks at every process of the machine. Windows can't tell: there it
+	// finds nothing. With an error nothing is known.
+	Survivors(Search) ([]Survivor, error)
+
 	// Close lets go of everything and ends no process.
 	Close() error
+}
+
+// Search says whom Survivors looks for.
+type Search struct {
+	// Mine tells the incarnations that count from those of other managers.
+	Mine func(incarnation string) bool
+	// Outputs are paths of FIFOs that give away by descriptor 1 or 2 who has
+	// overwritten its environment (servers that set their title do), and what
+	// Survivor.Output is for each.
+	Outputs map[string]string
+}
+
+// Survivor is what is left of one incarnation.
+type Survivor struct {
+	Incarnation string        // empty if only an output tells of it
+	Output      string        // the value of Search.Outputs; empty if its mark tells
+	Main        Identity      // its first process; zero if that one is dead
+	Age         time.Duration // of that process
 }
 
 // Process is the tree of processes that one Start began. Its methods may be

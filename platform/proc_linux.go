@@ -2,6 +2,7 @@ package platform
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -43,14 +44,19 @@ func readAll(fd int, buf []byte) ([]byte, error) {
 	}
 }
 
-// readStat tells ok = false if there is no such process.
-func readStat(pid int) (stat, bool) {
+// readStat fails with ESRCH if there is no such process that we may look at. Any
+// other error says nothing about it: we lack what is needed to look.
+func readStat(pid int) (stat, error) {
 	var buf [1024]byte
 	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
-	if err != nil {
-		return stat{}, false
+	if IsLack(err) {
+		return stat{}, fmt.Errorf("process %d: can't be looked at: %w", pid, err)
 	}
-	return parseStat(b)
+	s, ok := parseStat(b)
+	if err != nil || !ok {
+		return stat{}, unix.ESRCH
+	}
+	return s, nil
 }
 
 // parseStat starts after the last parenthesis: the name before it may hold
@@ -109,16 +115,20 @@ func zombieExit(id Identity) (Exit, bool) {
 }
 
 // readMark is the incarnation that a process carries in its environment; "" if it
-// carries none or the kernel does not let us look, as with another user's.
-func readMark(pid int, buf []byte) (mark string, scratch []byte) {
+// carries none or the kernel does not let us look, as with another user's. It
+// fails only if we lack what is needed to look.
+func readMark(pid int, buf []byte) (mark string, scratch []byte, err error) {
 	path := "/proc/" + strconv.Itoa(pid) + "/environ"
 	for try := 0; ; try++ {
 		b, err := readProc(path, buf)
+		if IsLack(err) {
+			return "", buf, fmt.Errorf("process %d: can't be looked at: %w", pid, err)
+		}
 		if err != nil {
-			return "", buf
+			return "", buf, nil
 		}
 		if len(b) > 0 || try > 0 && !execUnderWay(pid) || try == execTries {
-			return markIn(b), b
+			return markIn(b), b, nil
 		}
 		if try > 0 {
 			time.Sleep(100 * time.Microsecond)

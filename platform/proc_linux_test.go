@@ -12,8 +12,8 @@ func TestParseStat(t *testing.T) {
 	if want := (stat{pid: 77, state: 'S', ppid: 5, pgrp: 6, session: 7, start: 4242}); !ok || s != want {
 		t.Errorf("%+v, want %+v", s, want)
 	}
-	self, ok := readStat(os.Getpid())
-	if !ok || self.pid != os.Getpid() || self.ppid != os.Getppid() || self.start == 0 {
+	self, err := readStat(os.Getpid())
+	if err != nil || self.pid != os.Getpid() || self.ppid != os.Getppid() || self.start == 0 {
 		t.Errorf("%+v", self)
 	}
 }
@@ -49,7 +49,8 @@ func TestSnapshotIsNeverOlderThanTheQuestion(t *testing.T) {
 		for range 8 {
 			go func() {
 				found := false
-				for _, s := range h.scans.snapshot() {
+				procs, _ := h.scans.snapshot()
+				for _, s := range procs {
 					found = found || s.pid == p.Identity().PID && s.mark == p.Incarnation()
 				}
 				results <- found

@@ -192,8 +192,9 @@ func (p *process) signalGroup(sig unix.Signal) error {
 		return dead(err)
 	}
 	p.mu.Unlock()
-	n, err := 0, error(nil)
-	for _, m := range p.members() {
+	n := 0
+	members, err := p.members()
+	for _, m := range members {
 		if m.pgrp == p.id.PID {
 			k, e := signalMember(m, sig)
 			n, err = n+k, errors.Join(err, e)
@@ -249,16 +250,16 @@ func (p *process) Kill() error {
 func signalMember(s stat, sig unix.Signal) (int, error) {
 	fd, err := openPidfd(s.pid)
 	if err == unix.ENOSYS {
-		if now, ok := readStat(s.pid); !ok || now.start != s.start {
-			return 0, nil
+		if now, err := readStat(s.pid); err != nil || now.start != s.start {
+			return 0, unlessGone(err)
 		}
 		err = unix.Kill(s.pid, sig)
 	} else if err == nil {
 		defer unix.Close(fd)
 		// The pidfd is of s if the process at that pid has the start time of s
 		// now: had s died before the open, its successor would be seen.
-		if now, ok := readStat(s.pid); !ok || now.start != s.start {
-			return 0, nil
+		if now, err := readStat(s.pid); err != nil || now.start != s.start {
+			return 0, unlessGone(err)
 		}
 		err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
@@ -271,6 +272,14 @@ func signalMember(s stat, sig unix.Signal) (int, error) {
 	return 0, fmt.Errorf("process %d: %s: %w", s.pid, SignalName(sig), err)
 }
 
+// unlessGone is err, unless it says that a process is gone.
+func unlessGone(err error) error {
+	if err == unix.ESRCH {
+		return nil
+	}
+	return err
+}
+
 func (p *process) Empty() bool {
 	p.mu.Lock()
 	if !p.exited || p.empty || p.released {
@@ -278,7 +287,11 @@ func (p *process) Empty() bool {
 		return p.exited && (p.empty || p.released)
 	}
 	p.mu.Unlock()
-	return p.quicklyEmpty() || p.foundEmpty(len(p.members()) == 0)
+	if p.quicklyEmpty() {
+		return true
+	}
+	members, err := p.members()
+	return p.foundEmpty(err == nil && len(members) == 0)
 }
 
 // quicklyEmpty answers the common case in microseconds: true is sure, false is
@@ -289,7 +302,8 @@ func (p *process) quicklyEmpty() bool {
 		return p.foundEmpty(!cgroupPopulated(p.cgroup))
 	case p.child && p.host.orphans >= 0:
 		// Its children, and theirs, have come to us by now, or there are none.
-		return p.foundEmpty(len(p.host.orphanPIDs()) == 0)
+		orphans, err := p.host.orphanPIDs()
+		return p.foundEmpty(err == nil && len(orphans) == 0)
 	}
 	return false
 }

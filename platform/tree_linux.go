@@ -1,7 +1,10 @@
 package platform
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,13 +69,15 @@ func fifosOfPID(pid int) []fileID {
 	return out
 }
 
-// members are the living processes of the tree; never this one itself.
-func (p *process) members() []stat {
+// members are the living processes of the tree; never this one itself. With an
+// error they are not all.
+func (p *process) members() ([]stat, error) {
 	var procs []proc
+	var err error
 	if p.child && p.host.orphans >= 0 {
-		procs = p.host.belowUs(p.id)
+		procs, err = p.host.belowUs(p.id)
 	} else {
-		procs = p.host.scans.snapshot()
+		procs, err = p.host.scans.snapshot()
 	}
 	reused := false
 	if other := p.host.find(p.id.PID); other != nil && other != p {
@@ -85,7 +90,8 @@ func (p *process) members() []stat {
 	}
 	var inCgroup map[int]bool
 	if p.cgroup != "" {
-		pids := cgroupPIDs(p.cgroup)
+		pids, e := cgroupPIDs(p.cgroup)
+		err = errors.Join(err, e)
 		inCgroup = make(map[int]bool, len(pids))
 		listed := make(map[int]bool, len(procs))
 		for _, s := range procs {
@@ -93,8 +99,13 @@ func (p *process) members() []stat {
 		}
 		for _, pid := range pids {
 			inCgroup[pid] = true
-			if s, ok := readStat(pid); ok && !listed[pid] {
+			if listed[pid] {
+				continue
+			}
+			if s, e := readStat(pid); e == nil {
 				procs = append(procs, proc{stat: s})
+			} else {
+				err = errors.Join(err, unlessGone(e))
 			}
 		}
 	}
@@ -130,21 +141,21 @@ func (p *process) members() []stat {
 	p.mu.Lock()
 	p.known = known
 	p.mu.Unlock()
-	return out
+	return out, err
 }
 
 // orphanPIDs are the children of the main thread that nobody manages: what
 // daemons left behind, dead or alive.
-func (e *engine) orphanPIDs() []int {
+func (e *engine) orphanPIDs() ([]int, error) {
 	var buf [4096]byte
 	n, err := unix.Pread(e.orphans, buf[:], 0)
 	if err != nil || n == 0 {
-		return nil
+		return nil, err
 	}
 	b := buf[:n]
 	if n == len(buf) {
 		if b, err = readProc(e.orphansPath(), nil); err != nil {
-			return nil
+			return nil, err
 		}
 	}
 	all := parsePIDs(b)
@@ -156,13 +167,18 @@ func (e *engine) orphanPIDs() []int {
 			out = append(out, pid)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // belowUs are the first process, the orphans and all that descends from them.
-func (e *engine) belowUs(first Identity) []proc {
-	var out []proc
+// With an error they are not all.
+func (e *engine) belowUs(first Identity) (out []proc, err error) {
 	var buf []byte
+	note := func(more error) {
+		if err == nil { // one is enough
+			err = unlessGone(more)
+		}
+	}
 	seen := make(map[int]bool)
 	var walk func(pid int)
 	walk = func(pid int) {
@@ -170,59 +186,77 @@ func (e *engine) belowUs(first Identity) []proc {
 			return
 		}
 		seen[pid] = true
-		s, ok := readStat(pid)
-		if !ok {
+		s, serr := readStat(pid)
+		if serr != nil {
+			note(serr)
 			return
 		}
 		q := proc{stat: s}
 		if !s.dead() {
-			q.mark, buf = readMark(pid, buf)
+			var merr error
+			q.mark, buf, merr = readMark(pid, buf)
+			note(merr)
 			if q.mark == "" {
 				q.files = outputsOf(pid)
 			}
 		}
 		out = append(out, q)
-		for _, c := range childrenOf(pid) {
+		children, cerr := childrenOf(pid)
+		note(cerr)
+		for _, c := range children {
 			walk(c)
 		}
 	}
-	if s, ok := readStat(first.PID); ok && s.start == first.StartTime {
+	if s, serr := readStat(first.PID); serr != nil {
+		note(serr)
+	} else if s.start == first.StartTime {
 		walk(first.PID)
 	}
 	// What dies in the course of the walk hands its children to us before they
 	// were seen: walk until there are no orphans that were not.
 	for range sweeps {
 		before := len(seen)
-		for _, pid := range e.orphanPIDs() {
+		orphans, oerr := e.orphanPIDs()
+		note(oerr)
+		for _, pid := range orphans {
 			walk(pid)
 		}
 		if len(seen) == before {
 			break
 		}
 	}
-	return out
+	return out, err
 }
 
 // childrenOf lists the children of all threads of a process. The kernel may skip
 // one when another dies meanwhile; sweeps look again.
-func childrenOf(pid int) []int {
+func childrenOf(pid int) (out []int, err error) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/task"
 	d, err := os.Open(dir)
 	if err != nil {
-		return nil
+		return nil, ifLack(err)
 	}
 	defer d.Close()
 	threads, err := d.Readdirnames(-1)
 	if err != nil {
-		return nil
+		return nil, ifLack(err)
 	}
-	var out []int
 	for _, t := range threads {
-		if b, err := readProc(dir+"/"+t+"/children", nil); err == nil {
+		b, e := readProc(dir+"/"+t+"/children", nil)
+		if e == nil {
 			out = append(out, parsePIDs(b)...)
+		} else if IsLack(e) {
+			err = e
 		}
 	}
-	return out
+	return out, err
+}
+
+func ifLack(err error) error {
+	if IsLack(err) {
+		return err
+	}
+	return nil
 }
 
 // scanner reads the process table. Who asks while a pass is under way gets the
@@ -237,9 +271,11 @@ type scanner struct {
 type pass struct {
 	done  chan struct{}
 	procs []proc
+	err   error
 }
 
-func (sc *scanner) snapshot() []proc {
+// snapshot is the process table. With an error it is not complete.
+func (sc *scanner) snapshot() ([]proc, error) {
 	sc.mu.Lock()
 	if sc.next == nil {
 		sc.next = &pass{done: make(chan struct{})}
@@ -251,7 +287,7 @@ func (sc *scanner) snapshot() []proc {
 	}
 	sc.mu.Unlock()
 	<-mine.done
-	return append([]proc(nil), mine.procs...)
+	return append([]proc(nil), mine.procs...), mine.err
 }
 
 func (sc *scanner) run() {
@@ -265,44 +301,46 @@ func (sc *scanner) run() {
 			return
 		}
 		sc.mu.Unlock()
-		p.procs = scan()
+		p.procs, p.err = scan()
 		close(p.done)
 	}
 }
 
 // scan reads every process of the machine but the kernel's own.
-func scan() []proc {
+func scan() ([]proc, error) {
 	all, err := pids()
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("the process table can't be read: %w", err)
 	}
 	const kthreadd = 2
 	out := make([]proc, 0, len(all))
 	var buf []byte
 	for _, pid := range all {
-		s, ok := readStat(pid)
-		if !ok || pid == kthreadd || s.ppid == kthreadd {
+		s, serr := readStat(pid)
+		if serr != nil || pid == kthreadd || s.ppid == kthreadd {
+			if IsLack(serr) {
+				return out, serr
+			}
 			continue
 		}
 		q := proc{stat: s}
 		if !s.dead() {
-			q.mark, buf = readMark(pid, buf)
+			var merr error
+			if q.mark, buf, merr = readMark(pid, buf); merr != nil {
+				return out, merr
+			}
 			if q.mark == "" {
 				q.files = outputsOf(pid)
 			}
 		}
 		out = append(out, q)
 	}
-	return out
+	return out, nil
 }
 
 // selfIn says whether this process is in a cgroup itself: a manager that one of
 // its daemons restarted must not kill itself with it.
 func (h *host) selfIn(dir string) bool {
-	for _, pid := range cgroupPIDs(dir) {
-		if pid == h.selfPID {
-			return true
-		}
-	}
-	return false
+	pids, err := cgroupPIDs(dir)
+	return err != nil || slices.Contains(pids, h.selfPID)
 }

@@ -76,12 +76,16 @@ const sweeps = 200
 
 // sweep calls f once for each member until a pass meets no new one, and returns
 // the sum of what f returned.
-func sweep(members func() []stat, f func(stat) (int, error)) (int, error) {
+func sweep(members func() ([]stat, error), f func(stat) (int, error)) (int, error) {
 	seen := make(map[procKey]bool)
 	n, err := 0, error(nil)
 	for range sweeps {
 		fresh := false
-		for _, m := range members() {
+		found, e := members()
+		if e != nil {
+			err = errors.Join(err, e)
+		}
+		for _, m := range found {
 			if seen[m.key()] {
 				continue
 			}

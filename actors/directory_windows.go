@@ -1,0 +1,6 @@
+package actors
+
+import "strings"
+
+// directoryID is the path, as Windows compares it.
+func directoryID(dir string) string { return strings.ToLower(dir) }

@@ -1,0 +1,138 @@
+//go:build unix
+
+package actors
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// Whatever the journal has lost, what runs is taken over and nothing is started
+// twice.
+func TestLostJournal(t *testing.T) {
+	read := func(t *testing.T, path string) []byte {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	write := func(t *testing.T, path string, b []byte) {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs := func(t *testing.T, dir string) []string {
+		paths, err := filepath.Glob(filepath.Join(dir, "state", "*.mem"))
+		if err != nil || len(paths) == 0 {
+			t.Fatal(paths, err)
+		}
+		return paths
+	}
+	for name, harm := range map[string]func(t *testing.T, dir string){
+		"all of it": func(t *testing.T, dir string) {
+			if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"and what was wanted": func(t *testing.T, dir string) {
+			if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, "registrations", ".wanted.json"), []byte("{"))
+		},
+		"its log": func(t *testing.T, dir string) {
+			for _, path := range logs(t, dir) {
+				write(t, path, make([]byte, len(read(t, path))))
+			}
+		},
+		// Cut off where an entry ends, a log shows nothing of its loss.
+		"its last part": func(t *testing.T, dir string) {
+			for _, path := range logs(t, dir) {
+				b := read(t, path)
+				at := strings.LastIndex(string(b), "exited")
+				if at < 0 {
+					t.Fatal("no exit is in the log")
+				}
+				clear(b[at-40:])
+				write(t, path, b)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.add("web", always(0), "sleep", "1000")
+			f.add("idle", nil, "sleep", "1000")
+			f.add("wiped", nil, "env", "-i", "sleep", "1000")
+			f.start("web", "wiped")
+			kill(t, *f.get("web").PID)
+			web := f.until("web", "restarted", func(d api.Details) bool { return d.RestartCount == 1 && d.State == supervision.Running })
+			wiped := f.get("wiped")
+			if err := f.sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			// As a kill leaves it, and not as Close does.
+			state, copied := filepath.Join(f.dir, "state"), filepath.Join(t.TempDir(), "state")
+			if err := os.CopyFS(copied, os.DirFS(state)); err != nil {
+				t.Fatal(err)
+			}
+			f.crash()
+			if err := errors.Join(os.RemoveAll(state), os.Rename(copied, state)); err != nil {
+				t.Fatal(err)
+			}
+			harm(t, f.dir)
+			f.begin()
+			got := f.until("web", "adopted", func(d api.Details) bool { return d.Adopted })
+			if *got.PID != *web.PID || got.Wanted != supervision.WantRunning || !alive(*web.PID) {
+				t.Errorf("adopted %+v, want %+v", got, web)
+			}
+			if d := web.StartedAt.Sub(*got.StartedAt); d < -2e9 || d > 2e9 {
+				t.Errorf("started at %v, now %v", web.StartedAt, got.StartedAt)
+			}
+			if runtime.GOOS == "linux" {
+				got := f.until("wiped", "adopted", func(d api.Details) bool { return d.Adopted })
+				if *got.PID != *wiped.PID {
+					t.Errorf("adopted %+v, want %+v", got, wiped)
+				}
+			}
+			if d := f.get("idle"); d.State != supervision.Stopped || d.Wanted != supervision.WantStopped {
+				t.Errorf("idle: %+v", d)
+			}
+			if text := f.log.String(); !strings.Contains(text, "is taken over") {
+				t.Errorf("nothing is said:\n%s", text)
+			}
+			f.stop("web", "wiped")
+			if alive(*web.PID) || alive(*wiped.PID) {
+				t.Error("they were not stopped")
+			}
+		})
+	}
+}
+
+// A stop that was under way when the journal was lost is finished.
+func TestLostJournalDuringAStop(t *testing.T) {
+	f := newFixture(t)
+	f.add("web", func(d *spec.Daemon) { d.StopTimeout = 600 }, "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+	f.start("web")
+	pid := *f.get("web").PID
+	go f.System.Stop(t.Context(), on("web"))
+	f.untilState("web", supervision.Stopping)
+	f.crash() // writes the plain copies
+	if err := os.RemoveAll(filepath.Join(f.dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	f.begin()
+	if d := f.get("web"); d.Wanted != supervision.WantStopped || d.State != supervision.Stopping || d.PID == nil || *d.PID != pid {
+		t.Errorf("%+v", d)
+	}
+	kill(t, pid)
+	f.untilState("web", supervision.Stopped)
+}
