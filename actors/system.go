@@ -133,7 +133,9 @@ func Start(o Options) (_ *System, err error) {
 		}
 		o.Logger.Warn(err.Error())
 	}
-	notices = append(notices, reclaim(host, marks, current, survivors)...)
+	if !failpoint.Sabotaged(failpoint.NoIntent) { // it would make up for that
+		notices = append(notices, reclaim(host, marks, current, survivors)...)
+	}
 	rebooted := recovered.BootID != "" && recovered.BootID != bootID
 	s.tree = tree{
 		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
