@@ -34,8 +34,24 @@ type engine struct {
 	forking  sync.RWMutex
 	deferred atomic.Bool // a reap had to be put off because of a fork
 
+	reaps reaps
+
 	mu      sync.Mutex
 	managed map[int]*process // by pid, until reaped
+}
+
+// reaps counts what takes children out of the kernel's lists, so that who reads
+// such a list knows whether one was taken out meanwhile.
+type reaps struct{ begun, ended atomic.Uint64 }
+
+func (r *reaps) begin() { r.begun.Add(1) }
+func (r *reaps) end()   { r.ended.Add(1) }
+
+// calm returns a function that says whether nothing was reaped since the call, nor
+// was about to be.
+func (r *reaps) calm() func() bool {
+	ended := r.ended.Load() // first: what ends in between has begun, too
+	return func() bool { return r.begun.Load() == ended }
 }
 
 var theEngine = sync.OnceValues(newEngine)
@@ -128,7 +144,10 @@ func (e *engine) reap() {
 			// Also when it can't be looked at: it would be met here for ever.
 			s, serr := readStat(pid)
 			var ws unix.WaitStatus
-			if got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); err == nil && got == pid && serr == nil {
+			e.reaps.begin()
+			got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil)
+			e.reaps.end()
+			if err == nil && got == pid && serr == nil {
 				e.deceased.add(pid, s.start, exitOf(ws))
 			}
 		}

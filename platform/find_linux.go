@@ -18,10 +18,10 @@ func (h *host) Find(incarnation string) (Process, error) {
 		return p, nil
 	}
 	members, err := h.marked(incarnation, Identity{})
-	if err != nil {
+	first := firstOf(members)
+	if err != nil && (first == nil || IsLack(err)) {
 		return nil, err // it may run all the same
 	}
-	first := firstOf(members)
 	if first == nil {
 		return nil, ErrNotFound
 	}
@@ -48,10 +48,11 @@ func (h *host) marked(incarnation string, id Identity) ([]stat, error) {
 	}
 	procs, err := h.scans.snapshot()
 	session := id.BootID == h.bootID && id.PID > 1 && noPIDReusedYet()
-	return closure(procs, func(s *proc) bool {
+	found := closure(procs, func(s *proc) bool {
 		return s.mark == incarnation || inCgroup[s.pid] ||
 			session && s.session == id.PID && s.start >= id.StartTime
-	}, h.selfPID), err
+	}, h.selfPID)
+	return found, errors.Join(err, undecided(procs, found, id.StartTime))
 }
 
 // noPIDReusedYet says whether fewer processes were ever made on this boot than

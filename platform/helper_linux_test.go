@@ -13,6 +13,14 @@ func needCgroups(t *testing.T, h Host) {
 	}
 }
 
+// needPidfds skips what can't be had without them.
+func needPidfds(t *testing.T) {
+	t.Helper()
+	if withoutPidfds {
+		t.Skip("nothing is adopted without pidfds")
+	}
+}
+
 // end kills what is left and waits for it, unless the test has let go of it.
 func end(t testing.TB, p Process) {
 	q := p.(*process)

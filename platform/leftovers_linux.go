@@ -45,7 +45,7 @@ func (p *process) awaitEmpty() {
 	for {
 		members, err := p.members()
 		if err != nil {
-			p.lookLater()
+			p.lookLater() // whoever is there can wait for that, too
 			return
 		}
 		if len(members) == 0 {

@@ -92,6 +92,7 @@ func adopt(t *testing.T, h Host, id Identity, incarnation string) Process {
 }
 
 func TestAdoptFromLivingParent(t *testing.T) {
+	needPidfds(t)
 	modes(t, func(t *testing.T, h Host) {
 		for how, want := range map[string]Exit{
 			"exit 7":     {Known: true, Code: 7},
@@ -133,6 +134,7 @@ func exitInfoSupported() bool {
 
 // A manager is killed; the next one takes over what it left, with its whole tree.
 func TestAdoptFromDeadManager(t *testing.T) {
+	needPidfds(t)
 	modes(t, func(t *testing.T, h Host) {
 		mode := "cgroup"
 		if h.(*host).cgroups == "" {
@@ -170,6 +172,7 @@ func TestAdoptFromDeadManager(t *testing.T) {
 }
 
 func TestZombieThatNobodyReaps(t *testing.T) {
+	needPidfds(t)
 	h := newHost(t, Options{NoCgroups: true})
 	_, who, _ := another(t, h, "negligent", "echo ready 0; sleep 9973; :")
 	p := adopt(t, h, who, newIncarnation())
@@ -187,6 +190,7 @@ func TestZombieThatNobodyReaps(t *testing.T) {
 }
 
 func TestAdoptRefusesOthers(t *testing.T) {
+	needPidfds(t)
 	h := newHost(t, Options{NoCgroups: true})
 	p, out := output(t, h, Command{Args: []string{"/bin/sh", "-c", "trap 'echo hit' TERM; echo ready; sleep 9973 & wait; wait"}})
 	out.next()
@@ -222,6 +226,7 @@ func TestAdoptRefusesOthers(t *testing.T) {
 
 // The manager was killed after the fork, before it noted the pid.
 func TestFind(t *testing.T) {
+	needPidfds(t)
 	modes(t, func(t *testing.T, h Host) {
 		mode := "cgroup"
 		if h.(*host).cgroups == "" {
@@ -383,6 +388,27 @@ func TestOnEmptyWaits(t *testing.T) {
 		receive(t, empty, "empty")
 		if want := []string{"exit", "empty"}; !slices.Equal(order, want) {
 			t.Errorf("%v", order)
+		}
+	})
+}
+
+// What is left of a tree may be in the middle of an exec, where it shows no mark.
+// It is left all the same.
+func TestNotEmptyDuringExec(t *testing.T) {
+	modes(t, func(t *testing.T, h Host) {
+		script := write(t, "again", "exec /bin/sh \"$0\"\n", 0o755)
+		var procs []Process
+		for range 4 {
+			p := sh(t, h, "(setsid /bin/sh "+script+" &)")
+			awaitExit(t, p)
+			procs = append(procs, p)
+		}
+		for range 50 {
+			for _, p := range procs {
+				if p.Empty() {
+					t.Fatal("the tree counts as empty")
+				}
+			}
 		}
 	})
 }
@@ -603,12 +629,13 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
+	// With a directory for what its tests make: ours may be closed to others.
 	dir, err := os.MkdirTemp("", "platform")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, int(a.UID), int(a.GID))); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(executable(t))
@@ -622,8 +649,8 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := os.Chmod(exe, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	runAgain(t, "Exit|ManyAtOnce|SignalModes|Adopt.*|Zombie.*|Find|EndLeftovers|NothingIsLeft|Others.*|OnEmpty.*|WhatTheChildInherits|Release.*",
-		Command{Args: []string{exe}, Env: Environment(os.Environ(), a, "/"), Dir: "/", Account: a})
+	runAgain(t, "Exit|ManyAtOnce|SignalModes|Adopt.*|Zombie.*|Find|Survivors.*|EndLeftovers|NotEmpty.*|OutOf.*|NothingIsLeft|Others.*|OnEmpty.*|WhatTheChildInherits|Release.*",
+		Command{Args: []string{exe}, Env: Environment(os.Environ(), a, "/", map[string]string{"TMPDIR": dir}), Dir: "/", Account: a})
 }
 
 // A kernel without pidfds can still start, watch and end; only adoption needs them.
@@ -631,6 +658,6 @@ func TestWithoutPidfds(t *testing.T) {
 	if withoutPidfds {
 		t.Skip("they are off already")
 	}
-	runAgain(t, "Exit|ManyAtOnce|SignalModes|EndLeftovers|NothingIsLeft|Others.*|OnEmpty.*|WhatTheChildInherits",
+	runAgain(t, "Exit|ManyAtOnce|SignalModes|EndLeftovers|NotEmpty.*|NothingIsLeft|Others.*|OnEmpty.*|WhatTheChildInherits",
 		Command{Args: []string{executable(t)}, Env: append(os.Environ(), "SYSPULSE_NO_PIDFDS=1")})
 }

@@ -59,6 +59,12 @@ func readStat(pid int) (stat, error) {
 	return s, nil
 }
 
+// Flags of a process, as the kernel's linux/sched.h has them.
+const (
+	pfExiting = 0x00000004
+	pfKthread = 0x00200000
+)
+
 // parseStat starts after the last parenthesis: the name before it may hold
 // spaces and parentheses itself.
 func parseStat(b []byte) (stat, bool) {
@@ -81,6 +87,8 @@ func parseStat(b []byte) (stat, bool) {
 	s.ppid, s.pgrp, s.session = number(f[1]), number(f[2]), number(f[3])
 	start, err := strconv.ParseUint(f[19], 10, 64)
 	s.start = start
+	flags, _ := strconv.ParseUint(f[6], 10, 64)
+	s.kernel = flags&pfKthread != 0
 	return s, ok && err == nil
 }
 
@@ -115,42 +123,119 @@ func zombieExit(id Identity) (Exit, bool) {
 }
 
 // readMark is the incarnation that a process carries in its environment; "" if it
-// carries none or the kernel does not let us look, as with another user's. It
-// fails only if we lack what is needed to look.
-func readMark(pid int, buf []byte) (mark string, scratch []byte, err error) {
-	path := "/proc/" + strconv.Itoa(pid) + "/environ"
-	for try := 0; ; try++ {
-		b, err := readProc(path, buf)
-		if IsLack(err) {
-			return "", buf, fmt.Errorf("process %d: can't be looked at: %w", pid, err)
-		}
-		if err != nil {
-			return "", buf, nil
-		}
-		if len(b) > 0 || try > 0 && !execUnderWay(pid) || try == execTries {
-			return markIn(b), b, nil
-		}
-		if try > 0 {
-			time.Sleep(100 * time.Microsecond)
-		}
-		buf = b
+// carries none or the kernel does not let us look, as with another user's. It is
+// not known of a process in the middle of an exec. It fails only if we lack what is
+// needed to look.
+func readMark(pid int, buf []byte) (mark string, known bool, scratch []byte, err error) {
+	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+	switch {
+	case IsLack(err):
+		return "", false, buf, fmt.Errorf("process %d: can't be looked at: %w", pid, err)
+	case err != nil:
+		return "", true, buf, nil
+	case len(b) == 0:
+		known, err := withoutEnvironment(pid)
+		return "", known, b, err
 	}
+	return markIn(b), true, b, nil
 }
 
-// execTries bounds the wait for an exec to a few milliseconds.
-const execTries = 50
-
-// execUnderWay says whether a process is in the middle of exec(2), where it has a
-// new memory without an environment yet, so that none is shown.
-func execUnderWay(pid int) bool {
+// withoutEnvironment says whether a process that showed no environment has none.
+// In the middle of exec(2) it shows none either: its memory is new, and the
+// kernel (fs/binfmt_elf.c) sets first where the environment begins, then where it
+// ends, then where the code ends. By the time of this look the exec may be over;
+// an environment that is there now does not count as none.
+func withoutEnvironment(pid int) (bool, error) {
 	var buf [1024]byte
 	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/stat", buf[:])
-	if err != nil {
-		return false
+	if IsLack(err) {
+		return false, fmt.Errorf("process %d: can't be looked at: %w", pid, err)
 	}
-	const state, envEnd = 3, 51 // as proc_pid_stat(5) counts
+	if err != nil {
+		return true, nil // it has died
+	}
+	const state, flags, endCode, envStart, envEnd = 3, 9, 27, 50, 51 // as proc_pid_stat(5) counts
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	return len(f) > envEnd-state && f[0][0] != 'Z' && string(f[envEnd-state]) == "0"
+	if len(f) <= envEnd-state {
+		return true, nil // before Linux 3.5
+	}
+	if n, _ := strconv.ParseUint(string(f[flags-state]), 10, 64); n&pfExiting != 0 {
+		return true, nil // its memory is gone
+	}
+	return string(f[endCode-state]) != "0" && bytes.Equal(f[envStart-state], f[envEnd-state]), nil
+}
+
+// look reads the evidence of whose a process is. It fails only if we lack what is
+// needed to look.
+func (q *proc) look(buf []byte) (scratch []byte, err error) {
+	if q.dead() {
+		return buf, nil
+	}
+	var known bool
+	q.mark, known, buf, err = readMark(q.pid, buf)
+	q.unsure = !known
+	if q.mark == "" {
+		q.files = outputsOf(q.pid)
+	}
+	return buf, err
+}
+
+// execPatience bounds the wait for execs that are under way, all of one look
+// together. They take a fraction of a millisecond on a processor of their own, and
+// as long as anything does on a machine that has none to spare or that swaps.
+const execPatience = 3 * time.Second
+
+// lookAgain waits for the execs that were under way at the first look. Who is
+// unsure after that stays so.
+func lookAgain(procs []proc) error {
+	var unsure []*proc
+	for i := range procs {
+		if procs[i].unsure {
+			unsure = append(unsure, &procs[i])
+		}
+	}
+	var buf []byte
+	pause := 50 * time.Microsecond
+	for end := time.Now().Add(execPatience); len(unsure) > 0 && time.Now().Before(end); {
+		time.Sleep(pause) // nothing tells of the end of somebody else's exec
+		pause = min(2*pause, 10*time.Millisecond)
+		still := unsure[:0]
+		for _, q := range unsure {
+			now, err := readStat(q.pid)
+			switch {
+			case err == unix.ESRCH || err == nil && now.start != q.start:
+				q.state, q.unsure = 'X', false
+				continue
+			case err != nil:
+				return err
+			}
+			q.stat = now
+			if buf, err = q.look(buf); err != nil {
+				return err
+			}
+			if q.unsure {
+				still = append(still, q)
+			}
+		}
+		unsure = still
+	}
+	return nil
+}
+
+// undecided is the error of a look that leaves open whether somebody belongs to a
+// tree whose first process was started at since: unsure, and not among those whom
+// other evidence tells.
+func undecided(procs []proc, members []stat, since uint64) error {
+	in := make(map[int]bool, len(members))
+	for _, s := range members {
+		in[s.pid] = true
+	}
+	for i := range procs {
+		if q := &procs[i]; q.unsure && !in[q.pid] && q.start >= since {
+			return fmt.Errorf("process %d is in the middle of an exec for more than %v: whose it is can't be told yet", q.pid, execPatience)
+		}
+	}
+	return nil
 }
 
 var markPrefix = []byte(IncarnationVariable + "=")

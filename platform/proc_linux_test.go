@@ -49,7 +49,10 @@ func TestSnapshotIsNeverOlderThanTheQuestion(t *testing.T) {
 		for range 8 {
 			go func() {
 				found := false
-				procs, _ := h.scans.snapshot()
+				procs, err := h.scans.snapshot()
+				if err != nil {
+					t.Error(err)
+				}
 				for _, s := range procs {
 					found = found || s.pid == p.Identity().PID && s.mark == p.Incarnation()
 				}
@@ -62,5 +65,41 @@ func TestSnapshotIsNeverOlderThanTheQuestion(t *testing.T) {
 			}
 		}
 		end(t, p)
+	}
+}
+
+// In the middle of an exec a process has no environment to read its mark from.
+// Who looks then waits, however long the exec takes on a busy machine.
+func TestMarkIsSeenThroughExec(t *testing.T) {
+	h := newHost(t, Options{NoCgroups: true}).(*host)
+	script := write(t, "again", "exec /bin/sh \"$0\"\n", 0o755)
+	var procs []Process
+	for range 8 { // more than there are processors, so that some are preempted in their exec
+		procs = append(procs, start(t, h, Command{Args: []string{"/bin/sh", script}}))
+	}
+	for range 30 {
+		all, err := h.scans.snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		marks := make(map[int]string)
+		for _, s := range all {
+			marks[s.pid] = s.mark
+		}
+		for _, p := range procs {
+			if got := marks[p.Identity().PID]; got != p.Incarnation() {
+				t.Fatalf("process %d has the mark %q, want %q", p.Identity().PID, got, p.Incarnation())
+			}
+		}
+	}
+}
+
+// A process without an environment is not taken for one in the middle of an exec.
+func TestNoEnvironment(t *testing.T) {
+	h := newHost(t, Options{NoCgroups: true}).(*host)
+	p, out := output(t, h, Command{Args: []string{"/usr/bin/env", "-i", "/bin/sh", "-c", "echo ready; /bin/sleep 9973; :"}})
+	out.next()
+	if mark, known, _, err := readMark(p.Identity().PID, nil); mark != "" || !known || err != nil {
+		t.Errorf("%q, %v, %v", mark, known, err)
 	}
 }

@@ -80,14 +80,18 @@ func (p *process) died() {
 func (p *process) reapLocked() (exit Exit, dead bool) {
 	exit, err := Exit{}, error(unix.EINVAL)
 	if p.pidfd >= 0 {
+		p.host.reaps.begin()
 		exit, err = waitPidfd(p.pidfd)
+		p.host.reaps.end()
 	}
 	switch {
 	case err == nil:
 		return exit, true
 	case err == unix.EINVAL && p.child: // before Linux 5.4
 		var ws unix.WaitStatus
+		p.host.reaps.begin()
 		got, err := unix.Wait4(p.id.PID, &ws, unix.WNOHANG, nil)
+		p.host.reaps.end()
 		if err == nil && got == p.id.PID {
 			return exitOf(ws), true
 		}

@@ -1,12 +1,10 @@
 package platform
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func (h *host) Survivors(search Search) ([]Survivor, error) {
@@ -35,56 +33,29 @@ func (h *host) Survivors(search Search) ([]Survivor, error) {
 			outputs[id] = what
 		}
 	}
-	all, err := pids()
+	procs, err := h.scans.snapshot()
 	if err != nil {
 		return nil, err
 	}
+	// Somebody in an endless exec is left out: one doubt must not void the rest.
 	found := make(map[Survivor][]stat)
-	var buf []byte
-	for _, pid := range all {
-		if pid == h.selfPID {
+	for i := range procs {
+		q := &procs[i]
+		if q.pid == h.selfPID || q.dead() {
 			continue
 		}
-		who := Survivor{Incarnation: inCgroup[pid]}
+		who := Survivor{Incarnation: cmp.Or(inCgroup[q.pid], q.mark)}
 		if who.Incarnation == "" {
-			if who.Incarnation, buf, err = readMark(pid, buf); err != nil {
-				return nil, err
-			}
-			switch {
-			case who.Incarnation == "":
-				who.Output = outputAmong(pid, outputs)
-			case !search.Mine(who.Incarnation):
-				continue
-			}
-		}
-		if who == (Survivor{}) {
+			who.Output = cmp.Or(outputs[q.files[0]], outputs[q.files[1]])
+		} else if !search.Mine(who.Incarnation) {
 			continue
 		}
-		s, err := readStat(pid)
-		if IsLack(err) {
-			return nil, err
-		}
-		if err == nil && !s.dead() {
-			found[who] = append(found[who], s)
+		if who != (Survivor{}) {
+			found[who] = append(found[who], q.stat)
 		}
 	}
 	return survivors(found, h.bootID, func(s *stat) time.Duration {
 		const ticks = 100 // USER_HZ, the same everywhere
 		return h.Uptime() - time.Duration(s.start)*(time.Second/ticks)
 	}), nil
-}
-
-// outputAmong is which of some FIFOs is an output of a process; "" if none.
-func outputAmong(pid int, outputs map[fileID]string) string {
-	if len(outputs) == 0 {
-		return ""
-	}
-	for _, fd := range []string{"1", "2"} {
-		var st unix.Stat_t
-		err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+fd, &st)
-		if err == nil && outputs[fileID{st.Dev, st.Ino}] != "" {
-			return outputs[fileID{st.Dev, st.Ino}]
-		}
-	}
-	return ""
 }

@@ -79,6 +79,7 @@ func TestSurvivorsByOutput(t *testing.T) {
 // Out of descriptors nothing can be learnt, and nothing must be concluded: least
 // of all that a process is gone.
 func TestOutOfDescriptors(t *testing.T) {
+	needPidfds(t)
 	modes(t, func(t *testing.T, h Host) {
 		mode := "cgroup"
 		if h.(*host).cgroups == "" {

@@ -141,21 +141,30 @@ func (p *process) members() ([]stat, error) {
 	p.mu.Lock()
 	p.known = known
 	p.mu.Unlock()
-	return out, err
+	return out, errors.Join(err, undecided(procs, out, p.id.StartTime))
 }
 
 // orphanPIDs are the children of the main thread that nobody manages: what
 // daemons left behind, dead or alive.
 func (e *engine) orphanPIDs() ([]int, error) {
 	var buf [4096]byte
-	n, err := unix.Pread(e.orphans, buf[:], 0)
-	if err != nil || n == 0 {
-		return nil, err
-	}
-	b := buf[:n]
-	if n == len(buf) {
-		if b, err = readProc(e.orphansPath(), nil); err != nil {
+	var b []byte
+	for range sweeps {
+		calm := e.reaps.calm()
+		n, err := unix.Pread(e.orphans, buf[:], 0)
+		if err != nil {
 			return nil, err
+		}
+		b = buf[:n]
+		if n == len(buf) {
+			if b, err = readProc(e.orphansPath(), nil); err != nil {
+				return nil, err
+			}
+		}
+		// When the child that the kernel is at has been reaped, it goes on by
+		// number, and skips one.
+		if calm() {
+			break
 		}
 	}
 	all := parsePIDs(b)
@@ -192,14 +201,8 @@ func (e *engine) belowUs(first Identity) (out []proc, err error) {
 			return
 		}
 		q := proc{stat: s}
-		if !s.dead() {
-			var merr error
-			q.mark, buf, merr = readMark(pid, buf)
-			note(merr)
-			if q.mark == "" {
-				q.files = outputsOf(pid)
-			}
-		}
+		buf, serr = q.look(buf)
+		note(serr)
 		out = append(out, q)
 		children, cerr := childrenOf(pid)
 		note(cerr)
@@ -225,6 +228,7 @@ func (e *engine) belowUs(first Identity) (out []proc, err error) {
 			break
 		}
 	}
+	note(lookAgain(out))
 	return out, err
 }
 
@@ -312,30 +316,23 @@ func scan() ([]proc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the process table can't be read: %w", err)
 	}
-	const kthreadd = 2
 	out := make([]proc, 0, len(all))
 	var buf []byte
 	for _, pid := range all {
 		s, serr := readStat(pid)
-		if serr != nil || pid == kthreadd || s.ppid == kthreadd {
+		if serr != nil || s.kernel {
 			if IsLack(serr) {
 				return out, serr
 			}
 			continue
 		}
 		q := proc{stat: s}
-		if !s.dead() {
-			var merr error
-			if q.mark, buf, merr = readMark(pid, buf); merr != nil {
-				return out, merr
-			}
-			if q.mark == "" {
-				q.files = outputsOf(pid)
-			}
+		if buf, serr = q.look(buf); serr != nil {
+			return out, serr
 		}
 		out = append(out, q)
 	}
-	return out, nil
+	return out, lookAgain(out)
 }
 
 // selfIn says whether this process is in a cgroup itself: a manager that one of

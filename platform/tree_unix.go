@@ -12,6 +12,7 @@ type stat struct {
 	pgrp    int
 	session int
 	start   uint64 // Linux: clock ticks since boot; else microseconds since 1970
+	kernel  bool   // a thread of the kernel's own
 }
 
 // procKey names a process beyond reuse of its pid on this boot.
@@ -27,8 +28,9 @@ func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' || s.state =
 // proc is a process as a pass over the process table saw it.
 type proc struct {
 	stat
-	mark  string    // its incarnation mark
-	files [2]fileID // descriptors 1 and 2, of those without a mark
+	mark   string    // its incarnation mark
+	files  [2]fileID // descriptors 1 and 2, of those without a mark
+	unsure bool      // it was in the middle of an exec, where its mark can't be read
 }
 
 // fileID names a file with a name; zero is none.
@@ -75,16 +77,14 @@ func closure(procs []proc, seed func(*proc) bool, self int) []stat {
 const sweeps = 200
 
 // sweep calls f once for each member until a pass meets no new one, and returns
-// the sum of what f returned.
+// the sum of what f returned. That members could not see all is an error if it was
+// so to the last.
 func sweep(members func() ([]stat, error), f func(stat) (int, error)) (int, error) {
 	seen := make(map[procKey]bool)
 	n, err := 0, error(nil)
 	for range sweeps {
 		fresh := false
-		found, e := members()
-		if e != nil {
-			err = errors.Join(err, e)
-		}
+		found, blind := members()
 		for _, m := range found {
 			if seen[m.key()] {
 				continue
@@ -97,7 +97,7 @@ func sweep(members func() ([]stat, error), f func(stat) (int, error)) (int, erro
 			}
 		}
 		if !fresh {
-			return n, err
+			return n, errors.Join(err, blind)
 		}
 	}
 	return n, errors.Join(err, errors.New("new processes appear faster than they can be signalled"))
