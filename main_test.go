@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 //	manager-pid VAR           set VAR to the pid of the manager
 //	signal SIG PID            send a signal
 //	gone PID                  wait until there is no such process
+//	dead PID                  wait until it has ended, reaped or not (Linux)
+//	keeper-pid VAR            set VAR to the pid of the manager's keeper
 //	json EXPR                 check the last standard output: KEY=VALUE,
 //	                          where KEY may be a path such as 0.name
 func TestScripts(t *testing.T) {
@@ -50,6 +52,8 @@ func TestScripts(t *testing.T) {
 			"manager-pid": cmdManagerPid,
 			"signal":      cmdSignal,
 			"gone":        cmdGone,
+			"dead":        cmdDead,
+			"keeper-pid":  cmdKeeperPid,
 			"json":        cmdJSON,
 		},
 		RequireExplicitExec: true,
@@ -127,12 +131,31 @@ func cmdManagerPid(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], fmt.Sprint(query(ts, "ping")["pid"]))
 }
 
-func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]syscall.Signal{
-		"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP,
+func cmdKeeperPid(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: keeper-pid VAR")
 	}
+	// Between one and the next there is none.
+	repeat(ts, "a keeper", func() bool {
+		pid, ok := query(ts, "ping")["keeper_pid"].(float64)
+		ts.Setenv(args[0], strconv.Itoa(int(pid)))
+		return ok
+	})
+}
+
+func cmdDead(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: dead PID")
+	}
+	repeat(ts, "process "+args[0]+" dead", func() bool {
+		b, err := os.ReadFile("/proc/" + args[0] + "/stat")
+		return err != nil || strings.Contains(string(b), ") Z ")
+	})
+}
+
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 || signals[args[0]] == 0 {
-		ts.Fatalf("usage: signal KILL|TERM|INT|HUP PID")
+		ts.Fatalf("usage: signal SIGNAL PID")
 	}
 	pid, err := strconv.Atoi(args[1])
 	ts.Check(err)

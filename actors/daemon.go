@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -27,7 +28,8 @@ type (
 	// is called once what follows from that is committed.
 	recoverDaemon struct {
 		supervision.Recover
-		Done func()
+		Done     func()
+		Attached func() // called once it is known what became of its process
 	}
 	// timerFired is the daemon's alarm.
 	timerFired struct{ Gen uint64 }
@@ -74,6 +76,8 @@ type daemon struct {
 	waiters []*waiter
 	alarm   alarm
 
+	attached func() // told of what became of a process that was looked for
+	kept     string // the incarnation that a successor would ask after
 	purge    bool
 	removed  bool
 	farewell []*waiter // of a removal: told when all is gone
@@ -170,9 +174,17 @@ func (d *daemon) handle(msg any) {
 	case userSignal:
 		d.signal(msg)
 	case recoverDaemon:
-		d.apply(msg.Recover, func(supervision.Outcome, *supervision.Record, error) { msg.Done() })
+		d.apply(msg.Recover, func(out supervision.Outcome, _ *supervision.Record, _ error) {
+			msg.Done()
+			if attaches(out.Effects) {
+				d.attached = msg.Attached
+			} else {
+				msg.Attached()
+			}
+		})
 	case observed:
 		d.apply(msg.Input, nil)
+		d.nowAttached()
 	case timerFired:
 		d.apply(supervision.TimerFired{Gen: msg.Gen}, nil)
 	case appended:
@@ -189,6 +201,25 @@ func (d *daemon) ended(e ended) {
 		d.apply(*e.Forked, nil) // a failure overtakes the messages sent before it
 	}
 	d.apply(e.Input, nil)
+	d.nowAttached()
+}
+
+// attaches reports whether a process is being looked for.
+func attaches(effects []supervision.Effect) bool {
+	return slices.ContainsFunc(effects, func(e supervision.Effect) bool {
+		switch e.(type) {
+		case supervision.Attach, supervision.Sweep:
+			return true
+		}
+		return false
+	})
+}
+
+func (d *daemon) nowAttached() {
+	if d.attached != nil {
+		d.attached()
+		d.attached = nil
+	}
 }
 
 func (d *daemon) command(msg command) {
@@ -328,11 +359,13 @@ func (d *daemon) stopped() {
 func (d *daemon) perform(e supervision.Effect) {
 	switch e := e.(type) {
 	case supervision.Fork:
+		d.forget(e.Incarnation)
 		reg := d.machine.Reg.Spec
 		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, a *platform.Account, err error) any {
 			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Err: err}
 		}})
 	case supervision.Attach:
+		d.kept = e.Incarnation
 		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, _ *platform.Account, err error) any {
 			if err != nil {
 				d.log.Error("the output of a running daemon can't be captured", "daemon", d.name, "error", err)
@@ -340,6 +373,7 @@ func (d *daemon) perform(e supervision.Effect) {
 			return attach{Incarnation: e.Incarnation, Process: e.Process, Capture: c}
 		}})
 	case supervision.Sweep:
+		d.kept = e.Incarnation
 		d.ctx.Send(d.process, sweep{e.Incarnation})
 	case supervision.Signal:
 		d.ctx.Send(d.process, sendSignal{Incarnation: e.Incarnation, Signal: e.Signal, Mode: e.Mode})
@@ -351,10 +385,21 @@ func (d *daemon) perform(e supervision.Effect) {
 	case supervision.Disarm:
 		d.alarms.clear(&d.alarm)
 	case supervision.Retire:
+		d.forget("")
 		d.ctx.Send(d.logger, idle{})
 	case supervision.Gone:
+		d.forget("")
 		d.ctx.Send(d.ctx.Parent(), farewell{d.ctx.Self()})
 	}
+}
+
+// forget lets go of what was kept of the incarnation before next: how it ended
+// is in the journal.
+func (d *daemon) forget(next string) {
+	if d.kept != "" && d.kept != next {
+		d.host.Forget(d.kept)
+	}
+	d.kept = next
 }
 
 func (d *daemon) env() supervision.Env {

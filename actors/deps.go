@@ -18,6 +18,7 @@ type Host interface {
 	Find(incarnation string) (platform.Process, error)
 	Survivors(platform.Search) ([]platform.Survivor, error)
 	EndLeftovers(incarnation string, id supervision.Identity) (int, error)
+	Forget(incarnation string)
 }
 
 // Output is what the tree needs of the log capture.

@@ -27,6 +27,7 @@ func launchCommand(d *spec.Daemon, incarnation string, account *platform.Account
 		Env:         platform.Environment(os.Environ(), account, d.WorkingDir, layers...),
 		Dir:         d.WorkingDir,
 		Account:     account,
+		Keep:        true,
 	}
 	if d.Umask != "" {
 		m, err := strconv.ParseUint(d.Umask, 8, 12)

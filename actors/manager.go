@@ -191,10 +191,19 @@ func (m *manager) start(ctx actor.Context) {
 			system.Root.Send(self, recoveredAll{})
 		}
 	}
+	// What was kept for a daemon that nobody asked after is of no use any more.
+	var looked atomic.Int64
+	looked.Store(int64(len(m.daemons)) + 1)
+	attached := func() {
+		if looked.Add(-1) == 0 {
+			m.keep.Settle()
+		}
+	}
 	for _, d := range m.daemons {
-		ctx.Send(d.pid, recoverDaemon{m.found.Recover, done})
+		ctx.Send(d.pid, recoverDaemon{m.found.Recover, done, attached})
 	}
 	done()
+	attached()
 }
 
 // recoveredAll: every daemon that was there before is looked after.

@@ -228,12 +228,11 @@ func (p *process) lost(msg attach, err error) {
 	p.clear(msg.Incarnation, msg.Process)
 	failpoint.Hit(failpoint.RecoverLost)
 	p.task = nil
-	if msg.Process == (supervision.Identity{}) {
-		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
-	}
 	exit := supervision.Exited{Incarnation: msg.Incarnation, At: wallNow(), Boot: p.host.Uptime(), Empty: true}
 	if gone != nil && gone.Exit != nil {
 		exit.Exit = *gone.Exit
+	} else if msg.Process == (supervision.Identity{}) {
+		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
 	}
 	panic(ended{Input: exit})
 }

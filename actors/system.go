@@ -20,6 +20,7 @@ import (
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/logs"
 	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/platform"
@@ -43,6 +44,11 @@ type Options struct {
 	Version   string
 	Logger    *slog.Logger
 	NoCgroups bool
+	// Store has what a successor needs; nil: nothing is kept.
+	Store *keeper.Store
+	// KeeperArgs are the arguments of the managers that a new keeper would
+	// start, if the one there is dies.
+	KeeperArgs []string
 
 	bootID string         // tests: pretend to be on another boot
 	faults persist.Faults // tests: of the journal
@@ -80,7 +86,7 @@ func Start(o Options) (_ *System, err error) {
 			s.close()
 		}
 	}()
-	host, err := platform.New(platform.Options{DataDir: o.DataDir, NoCgroups: o.NoCgroups})
+	host, err := platform.New(platform.Options{DataDir: o.DataDir, NoCgroups: o.NoCgroups, Store: o.Store})
 	if err != nil {
 		return nil, fmt.Errorf("the platform's process handling: %w", err)
 	}
@@ -113,7 +119,7 @@ func Start(o Options) (_ *System, err error) {
 			o.Logger.Error("the journal could not be closed cleanly; it is read again at the next start", "error", err)
 		}
 	})
-	s.capture, err = logs.New(logs.Options{Dir: o.DataDir, Logger: o.Logger})
+	s.capture, err = logs.New(logs.Options{Dir: o.DataDir, Logger: o.Logger, Store: o.Store})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +144,7 @@ func Start(o Options) (_ *System, err error) {
 	}
 	rebooted := recovered.BootID != "" && recovered.BootID != bootID
 	s.tree = tree{
-		host: host, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
+		host: host, keep: o.Store, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
 		found: found{
 			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, BootID: bootID},
@@ -150,6 +156,8 @@ func Start(o Options) (_ *System, err error) {
 	}
 	s.closers = append(s.closers, s.alarms.stop)
 	s.run()
+	guardian := &keeperGuard{host: host, store: o.Store, args: o.KeeperArgs, log: o.Logger, done: s.done}
+	guardian.watch()
 	return s, nil
 }
 
@@ -255,5 +263,6 @@ func (s *System) sync(ctx context.Context) error {
 func (s *System) Ping(context.Context) (api.Ping, error) {
 	return api.Ping{
 		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt, Warnings: s.ledger.trouble(),
+		KeeperPID: keeperPID(s.keep),
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -13,6 +14,7 @@ import (
 // other. It does not change once the root runs.
 type tree struct {
 	host    Host
+	keep    *keeper.Store
 	output  Output
 	ledger  *ledger
 	alarms  *alarms

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/api/client"
+	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/persist"
 )
 
@@ -30,6 +31,10 @@ type ManagerOptions struct {
 	DataDir string // absolute
 	Version string
 	Logger  *slog.Logger
+	// Store keeps what a successor needs; nil: nothing is kept.
+	Store *keeper.Store
+	// KeeperArgs are the arguments of managers that a keeper starts.
+	KeeperArgs []string
 }
 
 // RunningManager is a manager in this process.
@@ -59,9 +64,14 @@ func Main(args []string, start StartManager) int {
 		outTTY: term.IsTerminal(int(os.Stdout.Fd())) && enableColor(os.Stdout),
 		errTTY: term.IsTerminal(int(os.Stderr.Fd())) && enableColor(os.Stderr),
 	}
+	a.inherit = keeper.Inherit
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return a.run(ctx, args)
+	code := a.run(ctx, args)
+	if a.store != nil {
+		a.store.Exiting(code)
+	}
+	return code
 }
 
 // app is what the commands of one command line share.
@@ -81,6 +91,10 @@ type app struct {
 	// What follows --command of add, as it was written.
 	command    []string
 	hasCommand bool
+
+	// inherit takes over what a manager before this one had kept; nil in tests.
+	inherit func() *keeper.Store
+	store   *keeper.Store // of the daemon command
 
 	// dial stands in for the client in tests.
 	dial func(socket string) api.Manager

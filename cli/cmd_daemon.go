@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -35,7 +36,14 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			set, err := load(files)
+			if a.inherit != nil {
+				a.store = a.inherit()
+				if !noKeeper && a.store.Offered() {
+					err := a.store.Become(os.Args[1:])
+					return fmt.Errorf("can't start the keeper: %w; --no-keeper does without", err)
+				}
+			}
+			set, err := a.loadAtStart(files)
 			if err != nil {
 				return err
 			}
@@ -53,11 +61,20 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "file", nil, "register what this `FILE` holds (repeatable)")
-	cmd.Flags().BoolVar(&noKeeper, "no-keeper", false, "without a keeper beside it; in this build there is none anyway")
+	cmd.Flags().BoolVar(&noKeeper, "no-keeper", false, "without a keeper beside it, which starts it again when it dies and loses nothing meanwhile (Linux)")
 	cmd.Flags().BoolVar(&background, "background", false, "log to manager.log in the data directory")
 	cmd.Flags().MarkHidden("background")
 	cmd.MarkFlagFilename("file", "sys", "toml")
 	return cmd
+}
+
+// loadAtStart reads the files when a user has started this manager. One that
+// was brought back goes on with what is registered.
+func (a *app) loadAtStart(files []string) (*spec.Set, error) {
+	if a.store.Successor() {
+		return &spec.Set{}, nil
+	}
+	return load(files)
 }
 
 // load is spec.Load, and an empty set for no files.
@@ -78,6 +95,11 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, append([]os.Signal{sigHangup}, endSignals...)...)
 	defer signal.Stop(signals)
+	if a.store.Keeps() {
+		// A panic is a death by signal then, and not an exit with a code that
+		// means something else: the manager is started again.
+		debug.SetTraceback("crash")
+	}
 	// Not signal.Ignore: daemons would inherit that.
 	signal.Notify(make(chan os.Signal, 1), ignoredSignals...)
 
@@ -95,6 +117,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 	down := 0
 	shutdown := func(why string) {
 		down++
+		a.store.Stopping()
 		if down == 1 {
 			log.Info("shutting down: the daemons are being stopped", "because", why)
 		} else {
@@ -118,6 +141,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 		select {
 		case <-h.Done():
 			if h.Err() == nil {
+				a.store.Stopping()
 				log.Info("the manager has ended")
 			}
 			if refused != nil && h.Err() == nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cyber-boost/syspulse/api/server"
 	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // replyTimeout is how long the last answers of an ending manager may take.
@@ -23,6 +24,8 @@ type host struct {
 	listener net.Listener
 	server   *server.Server
 	served   chan error // nil before serve
+	store    *keeper.Store
+	log      *slog.Logger
 }
 
 // openHost starts a manager in this process and opens its socket. Clients that
@@ -39,16 +42,16 @@ func (a *app) openHost(log *slog.Logger) (*host, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("can't make the data directory: %w", err)
 	}
-	m, err := a.start(ManagerOptions{DataDir: dir, Version: Version(), Logger: log})
+	m, err := a.start(ManagerOptions{DataDir: dir, Version: Version(), Logger: log, Store: a.store, KeeperArgs: os.Args[1:]})
 	if err != nil {
 		return nil, err
 	}
-	l, err := server.Listen(socket)
+	l, err := server.Listen(socket, a.store)
 	if err != nil {
 		m.Close()
 		return nil, err
 	}
-	return &host{RunningManager: m, socket: socket, listener: l, server: server.New(m, log)}, nil
+	return &host{RunningManager: m, socket: socket, listener: l, server: server.New(m, log), store: a.store, log: log}, nil
 }
 
 // serve begins to answer clients.
@@ -59,11 +62,18 @@ func (h *host) serve() {
 	failpoint.Hit(failpoint.RecoverServe)
 	h.served = make(chan error, 1)
 	go func() { h.served <- h.server.Serve(h.listener) }()
+	if err := h.store.KeepBinary(); err != nil {
+		h.log.Warn("after a crash, the manager is started from the binary that is on the disk then", "error", err)
+	}
+	h.store.Ready()
 }
 
 // close ends what openHost began. The socket vanishes last: whoever waits for
 // that may start the next manager.
 func (h *host) close() {
+	if h.Err() != nil && h.store.Keeps() {
+		server.LeaveOpen(h.listener) // clients wait there for the next manager
+	}
 	h.server.EndStreams()
 	h.RunningManager.Close()
 	failpoint.Hit(failpoint.ShutdownClosed)

@@ -7,12 +7,17 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // Options are those of a Capturer.
 type Options struct {
 	Dir    string       // the data directory
 	Logger *slog.Logger // nil is slog.Default
+	// Store keeps the FIFOs open, and so what is in them, while no manager
+	// lives. Nil: the daemons alone do that, as long as they live.
+	Store *keeper.Store
 }
 
 // Capturer carries the output of all daemons of one manager. Its methods may
@@ -51,6 +56,7 @@ func New(o Options) (*Capturer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("logs: %w", err)
 	}
+	e.store = o.Store
 	return &Capturer{dir: dir, log: o.Logger, engine: e, captures: make(map[string]*Capture)}, nil
 }
 
@@ -209,6 +215,9 @@ func (k *Capture) closeLocked() {
 	if k.c.captures[k.daemon] == k {
 		delete(k.c.captures, k.daemon)
 		k.closeStreams()
+		for _, s := range k.streams {
+			k.c.engine.store.Drop(s.kept) // now that it is drained
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // engine has nothing to move: a daemon writes to its log file itself. It
@@ -21,6 +23,7 @@ type engine struct {
 	follow  chan struct{} // somebody follows
 	stop    chan struct{}
 	done    chan struct{}
+	store   *keeper.Store // keeps nothing here: the daemons write to the files themselves
 }
 
 // lookInterval is how often a file that is followed is looked at.
@@ -71,6 +74,7 @@ type stream struct {
 	e    *engine
 	hub  *hub
 	path string
+	kept string
 
 	mu   sync.Mutex
 	size int64

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // followed is of use where followers are not told by what moves the bytes.
@@ -137,6 +140,18 @@ func ownFIFO(fd int, path string, uid, gid int) error {
 		}
 	}
 	return nil
+}
+
+// keep has a FIFO kept open under a name that says which it is: the descriptor
+// that keeps it shares its inode, so that no other FIFO has that meanwhile.
+func keep(store *keeper.Store, fd int) (name string) {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return ""
+	}
+	name = "fifo-" + strconv.FormatUint(uint64(st.Ino), 36)
+	store.Keep(name, fd)
+	return name
 }
 
 // openWriter opens a second description of the FIFO that fd is, for the

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // engine moves the bytes of all streams by read and write, on one goroutine
@@ -22,6 +24,8 @@ type engine struct {
 	base time.Time
 	wake [2]int // a pipe: the set of streams has changed
 	done chan struct{}
+
+	store *keeper.Store
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -115,6 +119,7 @@ type stream struct {
 	e    *engine
 	hub  *hub
 	path string
+	kept string // the FIFO's name in the store
 	fail atomic.Pointer[error]
 
 	mu    sync.Mutex
@@ -134,6 +139,7 @@ func (e *engine) open(p streamPaths, o StreamOptions, h *hub) (*stream, error) {
 		s.file.close()
 		return nil, err
 	}
+	s.kept = keep(e.store, s.fifo)
 	e.mu.Lock()
 	e.streams[s] = struct{}{}
 	e.mu.Unlock()
@@ -184,8 +190,10 @@ func (s *stream) writer() (*os.File, error) {
 			return nil, err
 		}
 		s.e.mu.Lock()
+		s.e.store.Drop(s.kept)
 		unix.Close(s.fifo)
 		s.fifo = fd
+		s.kept = keep(s.e.store, fd)
 		s.e.mu.Unlock()
 		s.e.kick()
 		return openWriter(s.path, s.fifo)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // engine moves the bytes of all streams.
@@ -40,6 +41,7 @@ type engine struct {
 	log   *slog.Logger
 	base  time.Time
 	pipes pipeBudget
+	store *keeper.Store
 	done  chan struct{}
 
 	active atomic.Int64 // streams that are due or will be by the clock
@@ -283,6 +285,7 @@ type stream struct {
 	id   uint64
 	hub  *hub
 	path string // of the FIFO
+	kept string // its name in the store
 
 	// Guarded by e.mu.
 	state state
@@ -327,6 +330,7 @@ func (e *engine) open(p streamPaths, o StreamOptions, h *hub) (*stream, error) {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	e.streams[s.id] = s
+	s.kept = keep(e.store, s.fifo)
 	return s, nil
 }
 
@@ -414,8 +418,10 @@ func (s *stream) replace() error {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
 	unix.EpollCtl(s.e.epfd, unix.EPOLL_CTL_DEL, s.fifo, nil)
+	s.e.store.Drop(s.kept)
 	unix.Close(s.fifo)
 	s.fifo = fd
+	s.kept = keep(s.e.store, fd)
 	s.measure()
 	return nil
 }

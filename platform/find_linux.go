@@ -17,6 +17,9 @@ func (h *host) Find(incarnation string) (Process, error) {
 	if p := h.known(incarnation); p != nil {
 		return p, nil
 	}
+	if id, ok := h.keptIdentity(incarnation); ok {
+		return h.Adopt(id, incarnation)
+	}
 	members, err := h.marked(incarnation, Identity{})
 	first := firstOf(members)
 	if err != nil && (first == nil || IsLack(err)) {

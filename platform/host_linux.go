@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // New opens the host. The first call of a process takes the process-wide state
@@ -24,7 +25,8 @@ func New(o Options) (Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process handling: %w", err)
 	}
-	h := &host{engine: e, procs: make(map[string]*process)}
+	h := &host{engine: e, procs: make(map[string]*process), store: o.Store, kept: make(map[string]int)}
+	h.openExits()
 	if !o.NoCgroups && os.Getenv("SYSPULSE_NO_CGROUPS") != "1" {
 		h.cgroups = findCgroupBase(o.DataDir)
 	}
@@ -35,8 +37,12 @@ type host struct {
 	*engine
 	cgroups string // directory for those of incarnations; "" without
 
+	store *keeper.Store // nil: nothing is kept
+	exits *keeper.Exits // of those that our keeper reaps; nil without
+
 	mu    sync.Mutex
 	procs map[string]*process // by incarnation, until released
+	kept  map[string]int      // pidfds that belong to the store, by incarnation, until forgotten
 }
 
 func (h *host) BootID() string { return h.bootID }
@@ -114,13 +120,18 @@ func (h *host) Start(c Command) (Process, error) {
 		if p.pidfd < 0 {
 			p.pidfd, _ = openPidfd(pid) // the child is not reaped yet: it is the right one
 		}
+		if c.Keep {
+			h.keep(p) // first of all: whoever follows us finds it by that
+		}
 		s, serr := readStat(pid)
 		if serr != nil {
 			// Not reaped yet, so it is there; what lacks is a descriptor to read
 			// with. Nobody could ever prove who this is: end it.
 			_ = unix.Kill(pid, unix.SIGKILL)
 			_, _ = unix.Wait4(pid, nil, 0, nil)
-			if p.pidfd >= 0 {
+			if p.isKept {
+				h.Forget(p.incarnation)
+			} else if p.pidfd >= 0 {
 				unix.Close(p.pidfd)
 			}
 			err = unix.EMFILE
@@ -202,11 +213,22 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	// not do so between the look at those it reaped and the registration.
 	h.beginFork()
 	defer h.endFork()
-	gone := &GoneError{Why: fmt.Sprintf("process %d has ended", id.PID), Exit: h.deceased.find(id)}
+	gone := &GoneError{Why: fmt.Sprintf("process %d has ended", id.PID), Exit: h.obituary(id), ID: id}
 	if id.PID <= 1 || id.PID == h.selfPID {
 		return nil, gone
 	}
-	fd, err := openPidfd(id.PID)
+	fd, isKept := h.claim(incarnation)
+	var err error
+	if isKept && pidfdDead(fd) {
+		// It stays kept until its end has been noted.
+		if gone.Exit == nil {
+			gone.Exit = h.exitBehind(fd, id)
+		}
+		return nil, gone
+	}
+	if !isKept {
+		fd, err = openPidfd(id.PID)
+	}
 	if err == unix.ESRCH || err == unix.EINVAL {
 		return nil, gone // EINVAL: the number is a thread's now
 	}
@@ -216,26 +238,37 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	// The start time that /proc shows for the pid is that of the process behind
 	// the pidfd if the latter has still not died after it was read.
 	s, err := readStat(id.PID)
+	letGo := func() {
+		if !isKept {
+			unix.Close(fd)
+		}
+	}
 	if err != nil && err != unix.ESRCH {
-		unix.Close(fd)
+		letGo()
 		return nil, err
 	}
 	if err != nil || s.start != id.StartTime && !failpoint.Sabotaged(failpoint.NoIdentity) {
-		unix.Close(fd)
+		letGo()
+		if isKept { // not what its name says
+			h.Forget(incarnation)
+		}
 		if err == nil {
 			gone.Why = fmt.Sprintf("process %d has ended; its pid belongs to another process now", id.PID)
 		}
 		return nil, gone
 	}
 	if pidfdDead(fd) {
-		defer unix.Close(fd)
-		gone.Exit = exitBehind(fd, id)
+		gone.Exit = h.exitBehind(fd, id)
 		if gone.Exit == nil {
-			gone.Exit = h.deceased.find(id)
+			gone.Exit = h.obituary(id)
 		}
+		letGo()
 		return nil, gone
 	}
 	p := &process{host: h, id: id, incarnation: incarnation, pidfd: fd, child: s.ppid == h.selfPID}
+	if p.isKept = isKept; !isKept {
+		h.keep(p)
+	}
 	p.cgroup = h.cgroupFor(incarnation, id.PID)
 	p.fifos = fifosOfPID(id.PID)
 	p.quick, p.await = p.quicklyEmpty, p.awaitEmpty
@@ -250,12 +283,18 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 const reapGrace = 250
 
 // exitBehind is how a dead process ended; nil if nobody can tell.
-func exitBehind(fd int, id Identity) *Exit {
+func (h *host) exitBehind(fd int, id Identity) *Exit {
 	if exit, err := waitPidfd(fd); err == nil {
 		return &exit
 	}
 	if exit, ok := zombieExit(id); ok {
 		return &exit
+	}
+	if exit, ok := pidfdExit(fd); ok {
+		return &exit
+	}
+	if exit := h.keptExit(id); exit != nil {
+		return exit
 	}
 	pidfdReaped(fd, reapGrace)
 	if exit, ok := pidfdExit(fd); ok {
@@ -293,6 +332,7 @@ func (h *host) Close() error {
 	for _, p := range all {
 		p.Release()
 	}
+	h.closeKept()
 	if h.cgroups != "" {
 		_ = unix.Rmdir(h.cgroups)
 	}

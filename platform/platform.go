@@ -18,6 +18,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -55,6 +56,9 @@ type Command struct {
 	// Umask is the file mode creation mask; nil is the one the manager was
 	// started with. Unix only.
 	Umask *int
+	// Keep has the process's pidfd kept in Options.Store, under the incarnation
+	// as its name, until Forget. Linux only.
+	Keep bool
 }
 
 // Options configure a Host.
@@ -65,6 +69,9 @@ type Options struct {
 	// NoCgroups makes a Linux Host do without cgroups, as it must for most
 	// ordinary users. The environment variable SYSPULSE_NO_CGROUPS=1 does the same.
 	NoCgroups bool
+	// Store keeps what a successor of this manager needs to learn how the
+	// processes ended that died before it came. Nil: nothing is kept.
+	Store *keeper.Store
 }
 
 // Host starts and adopts processes. Its methods may be called concurrently.
@@ -90,7 +97,8 @@ type Host interface {
 
 	// Find takes over the first process of an incarnation whose identity was
 	// never learnt, because the manager died between fork and the note of it.
-	// The error is ErrNotFound if there is none.
+	// The error is ErrNotFound if there is none, and a *GoneError if it was kept,
+	// has ended, and its exit is known.
 	Find(incarnation string) (Process, error)
 
 	// EndLeftovers kills everything that is left of an incarnation whose first
@@ -104,6 +112,20 @@ type Host interface {
 	// looks at every process of the machine. Windows can't tell: there it
 	// finds nothing. With an error nothing is known.
 	Survivors(Search) ([]Survivor, error)
+
+	// Forget ends the keeping of an incarnation whose end has been noted.
+	Forget(incarnation string)
+
+	// StartHelper starts another process of ours: not a daemon, with the
+	// manager's identity and output, in a session of its own. files become its
+	// descriptors 3 and on. f is called once, on a goroutine of the platform,
+	// when it has died.
+	StartHelper(args, env []string, files []*os.File, f func()) (pid int, err error)
+
+	// OnDeath has f called once, on a goroutine of the platform, when a process
+	// has died that is none of ours. The caller knows that pid is not reused
+	// yet, its parent's for example.
+	OnDeath(pid int, f func()) error
 
 	// Close lets go of everything and ends no process.
 	Close() error
@@ -172,6 +194,7 @@ var ErrNotFound = errors.New("no process of this incarnation")
 type GoneError struct {
 	Why  string // for people
 	Exit *Exit  // how it ended; nil if that could not be learnt
+	ID   Identity
 }
 
 func (e *GoneError) Error() string { return e.Why }

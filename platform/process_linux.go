@@ -21,6 +21,7 @@ type process struct {
 	fifos       []fileID // its outputs, if they are FIFOs with a name: evidence of who belongs to it
 	child       bool     // what it orphans comes to us
 	pidfd       int      // -1 without
+	isKept      bool     // pidfd belongs to the host's store
 
 	// All that follows is guarded by the notices' mu.
 	notices
@@ -108,6 +109,9 @@ func (p *process) reapLocked() (exit Exit, dead bool) {
 	}
 	if exit, ok := pidfdExit(p.pidfd); ok {
 		return exit, true
+	}
+	if exit := p.host.keptExit(p.id); exit != nil {
+		return *exit, true
 	}
 	if pidfdReaped(p.pidfd, 0) {
 		exit, _ := pidfdExit(p.pidfd) // it may have been reaped just now
@@ -327,7 +331,9 @@ func (p *process) Release() {
 		p.grace.Stop()
 	}
 	if p.pidfd >= 0 {
-		unix.Close(p.pidfd)
+		if !p.isKept {
+			unix.Close(p.pidfd)
+		}
 		p.pidfd = -1
 	}
 	p.onExit, p.onEmpty = nil, nil

@@ -57,7 +57,7 @@ func TestAwait(t *testing.T) {
 	ended := make(chan error, 1)
 	c.Await(func() bool {
 		if tries++; tries == 3 {
-			l, err := server.Listen(socket)
+			l, err := server.Listen(socket, nil)
 			if err != nil {
 				t.Error(err)
 				return false

@@ -12,7 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // Listen opens the manager's socket, readable by its owner alone. The
@@ -20,7 +23,76 @@ import (
 // replaced; one that answers is an error, and so is anything else of that
 // name. Only one process at a time may try: the caller holds the lock of its
 // data directory.
-func Listen(path string) (net.Listener, error) {
+//
+// The listening socket is kept in store, if that isn't nil, and taken over from
+// there: then clients have waited in its queue while no manager lived.
+func Listen(path string, store *keeper.Store) (net.Listener, error) {
+	if l := inherited(path, store); l != nil {
+		return l, nil
+	}
+	l, err := listen(path)
+	if err != nil {
+		return nil, err
+	}
+	if fd, err := duplicate(l); err == nil {
+		store.Keep(keeper.SocketName, fd)
+	} // else a new one is made, as without a store
+	return l, nil
+}
+
+// inherited is the listener that an earlier manager left, nil if there is none
+// or clients don't reach it.
+func inherited(path string, store *keeper.Store) net.Listener {
+	fds := store.Claim(keeper.SocketName)
+	if len(fds) == 0 {
+		return nil
+	}
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(fd), path)
+		l, err := net.FileListener(f)
+		if u, ok := l.(*net.UnixListener); ok && err == nil && u.Addr().String() == path {
+			if fi, err := os.Lstat(path); err == nil && fi.Mode()&fs.ModeSocket != 0 {
+				u.SetUnlinkOnClose(true)
+				if kept, err := duplicate(l); err == nil {
+					store.Keep(keeper.SocketName, kept)
+				}
+				f.Close()
+				return l
+			}
+		}
+		if l != nil {
+			l.Close()
+		}
+		f.Close()
+	}
+	store.Drop(keeper.SocketName)
+	return nil
+}
+
+// duplicate is a second descriptor of a listener, which closes on exec and
+// leaves the first one as it is.
+func duplicate(l net.Listener) (fd int, err error) {
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return -1, errors.ErrUnsupported
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(cerr, err)
+}
+
+// LeaveOpen has l stay where it is in the file system when it is closed,
+// because somebody keeps it.
+func LeaveOpen(l net.Listener) {
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+}
+
+func listen(path string) (net.Listener, error) {
 	if err := prepareDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}

@@ -7,11 +7,17 @@ import (
 
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
+
+	"github.com/cyber-boost/syspulse/keeper"
 )
+
+// LeaveOpen does nothing: a pipe ends with its server.
+func LeaveOpen(net.Listener) {}
 
 // Listen opens the manager's named pipe for its user, the administrators and
 // the system alone. One that exists is an error.
-func Listen(path string) (net.Listener, error) {
+// Nothing is kept here.
+func Listen(path string, _ *keeper.Store) (net.Listener, error) {
 	if c, err := winio.DialPipe(path, new(time.Second)); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("a manager is running already: it answers on %s; `syspulse shutdown` ends it", path)

@@ -46,7 +46,7 @@ func TestSocketPathThatIsTooLong(t *testing.T) {
 	}
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	p = api.SocketPath(dir)
-	l, err := server.Listen(p)
+	l, err := server.Listen(p, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestFallbackDirectoryOfSomeoneElse(t *testing.T) {
 		t.Skip(err)
 	}
 	defer os.Chmod(dir, 0o700)
-	if l, err := server.Listen(filepath.Join(dir, "x.sock")); err == nil {
+	if l, err := server.Listen(filepath.Join(dir, "x.sock"), nil); err == nil {
 		l.Close()
 		t.Error("listens where anyone may put a socket")
 	} else if !strings.Contains(err.Error(), "chmod 700") {

@@ -38,7 +38,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	r := &rig{Fake: apitest.New(), socket: socketPath(t), log: new(bytes.Buffer)}
-	l, err := server.Listen(r.socket)
+	l, err := server.Listen(r.socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +476,7 @@ func TestListenReplacesWhatNobodyAnswers(t *testing.T) {
 	if _, err := client.New(path).Ping(context.Background()); !errors.Is(err, api.ErrNoManager) {
 		t.Errorf("client: %v", err)
 	}
-	l2, err := server.Listen(path)
+	l2, err := server.Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +484,7 @@ func TestListenReplacesWhatNobodyAnswers(t *testing.T) {
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", fi.Mode(), err)
 	}
-	if _, err := server.Listen(path); err == nil || !strings.Contains(err.Error(), "running already") {
+	if _, err := server.Listen(path, nil); err == nil || !strings.Contains(err.Error(), "running already") {
 		t.Errorf("a second manager: %v", err)
 	}
 }
@@ -495,7 +495,7 @@ func TestListenRefusesWhatIsNoSocket(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "s")
 	os.WriteFile(path, []byte("precious"), 0o600)
-	if _, err := server.Listen(path); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := server.Listen(path, nil); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("%v", err)
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
@@ -515,7 +515,7 @@ func TestNoSocket(t *testing.T) {
 
 func TestWhatListensIsNoManager(t *testing.T) {
 	path := socketPath(t)
-	l, err := server.Listen(path)
+	l, err := server.Listen(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

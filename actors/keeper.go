@@ -1,0 +1,102 @@
+package actors
+
+import (
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/keeper"
+	"github.com/cyber-boost/syspulse/platform"
+)
+
+// keeperGuard makes a new keeper when the one there was has died. It can't be
+// the parent of this manager; it is its child, and the parent of the next one.
+type keeperGuard struct {
+	host  platform.Host
+	store *keeper.Store
+	args  []string
+	log   *slog.Logger
+	done  <-chan struct{} // closed when the manager ends
+
+	made  time.Time
+	delay time.Duration
+}
+
+// The delay before a keeper follows one that died within maxKeeperDelay.
+const (
+	minKeeperDelay = 100 * time.Millisecond
+	maxKeeperDelay = 30 * time.Second
+)
+
+func (g *keeperGuard) watch() {
+	pid := g.store.KeeperPID()
+	if pid == 0 {
+		return
+	}
+	failpoint.Peer(pid)
+	if err := g.host.OnDeath(pid, g.lost); err != nil {
+		g.log.Warn("the keeper can't be watched: if it dies, it is not replaced", "error", err)
+	}
+}
+
+// lost is called when a keeper has died, and when one could not be made.
+func (g *keeperGuard) lost() {
+	select {
+	case <-g.done:
+		return
+	default:
+	}
+	g.store.Lost()
+	if time.Since(g.made) > maxKeeperDelay {
+		g.delay = 0
+	}
+	g.log.Warn("the keeper has died; making another", "in", g.delay.String())
+	time.AfterFunc(g.delay, g.replace)
+	g.delay = min(max(minKeeperDelay, 2*g.delay), maxKeeperDelay)
+}
+
+func (g *keeperGuard) replace() {
+	select {
+	case <-g.done:
+		return
+	default:
+	}
+	failpoint.Hit(failpoint.HandoverReplace)
+	g.made = time.Now()
+	pid, err := g.make()
+	if err != nil {
+		g.log.Error("can't make a keeper", "error", err)
+		g.lost()
+		return
+	}
+	failpoint.Peer(pid)
+	g.log.Info("a new keeper runs", "pid", pid)
+}
+
+func (g *keeperGuard) make() (int, error) {
+	socket, err := keeper.NewSocket()
+	if err != nil {
+		return 0, err
+	}
+	defer socket.Close()
+	self, err := keeper.Self()
+	if err != nil {
+		return 0, err
+	}
+	defer self.Close()
+	args := append([]string{"syspulse", keeper.Argument}, g.args...)
+	pid, err := g.host.StartHelper(args, keeper.Environment(os.Environ()), []*os.File{socket, self}, g.lost)
+	if err != nil {
+		return 0, err
+	}
+	return pid, g.store.Adopt(pid, socket)
+}
+
+// keeperPID is nil without a keeper.
+func keeperPID(s *keeper.Store) *int {
+	if pid := s.KeeperPID(); pid != 0 {
+		return &pid
+	}
+	return nil
+}
