@@ -278,7 +278,7 @@ func (a *app) socket() (string, error) {
 
 // grace is how long a command waits for a manager that nothing is known of:
 // in `syspulse daemon & syspulse add …` both begin at once.
-const grace = 200 * time.Millisecond
+const grace = 400 * time.Millisecond
 
 // startPatience is how long a manager may take from locking its data directory
 // until it answers, before it counts as one that doesn't.
