@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,10 @@ import (
 // plain copies are written: they are the second line of defence, and a bulk
 // command must not wait for a thousand files.
 const copyDelay = 250 * time.Millisecond
+
+// copyRetryMost is how long copies that could not be written wait at most
+// until they are written again.
+const copyRetryMost = 30 * time.Second
 
 // syncEach is up to how many files are synced one by one; more are cheaper
 // with one sync of the whole file system, where there is such a call.
@@ -58,7 +63,7 @@ type copies struct {
 	wished  bool        // wishes is to be written
 	timer   *time.Timer // of the next write
 	writing bool
-	failed  bool
+	delay   time.Duration // until what failed is tried again; 0: nothing failed
 	closed  bool
 }
 
@@ -139,7 +144,7 @@ func (c *copies) plan() {
 	if c.closed || c.writing || c.timer != nil {
 		return
 	}
-	c.timer = time.AfterFunc(copyDelay, c.write)
+	c.timer = time.AfterFunc(max(copyDelay, c.delay), c.write)
 }
 
 // retry writes what could not be written before.
@@ -181,13 +186,17 @@ func (c *copies) write() {
 			}
 		}
 		c.wished = c.wished || wishes != nil
-		if !c.failed {
-			c.log.Warn("the plain copies of the registrations are not up to date", "error", err)
+		if c.delay == 0 {
+			c.log.Warn("the plain copies of the registrations are not up to date; they are written again until that is done", "error", err)
 		}
-		c.failed = true
-		return // retried with the next change, and once there is room
+		c.delay = min(max(2*c.delay, copyDelay), copyRetryMost)
+		c.plan()
+		return
 	}
-	c.failed = false
+	if c.delay > 0 {
+		c.log.Info("the plain copies of the registrations are up to date again")
+	}
+	c.delay = 0
 	if c.wished || len(c.dirty) > 0 {
 		c.plan()
 	}
@@ -346,13 +355,18 @@ func fileName(name string) string {
 	return b.String()
 }
 
-// upTo reads up to which event the copies are; 0 if that is not known.
-func (c *copies) upTo() (seq uint64) {
-	b, err := os.ReadFile(filepath.Join(c.dir, copiesMark))
-	if err == nil {
-		_, _ = fmt.Sscan(string(b), &seq)
-	}
-	return seq
+// foundCopies is what Open finds of the copies.
+type foundCopies struct {
+	all     map[string]*copyFile // by name
+	files   map[string]bool      // those that can be read
+	damaged []damagedFile
+	upTo    uint64 // they were written after this event
+	err     error  // they can't be read at all
+}
+
+type damagedFile struct {
+	file string
+	why  error
 }
 
 // names lists the files there are, and deletes temporary ones.
@@ -377,44 +391,73 @@ func (c *copies) names() (map[string]bool, error) {
 	return files, nil
 }
 
-// readAll reads every copy. Those that can't be read are told in bad.
-func (c *copies) readAll() (all map[string]*copyFile, bad []string, err error) {
+// readAll reads every copy.
+func (c *copies) readAll() (found foundCopies) {
 	files, err := c.names()
 	if err != nil {
-		return nil, nil, err
+		return foundCopies{err: err}
+	}
+	found = foundCopies{all: make(map[string]*copyFile, len(files)), files: files}
+	read := func(file string, parse func([]byte) error) {
+		b, err := os.ReadFile(filepath.Join(c.dir, file))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil: // that says nothing about the file
+			found.err = err
+		default:
+			if err := parse(b); err != nil {
+				found.damaged = append(found.damaged, damagedFile{file, err})
+				delete(files, file)
+			}
+		}
 	}
 	var wishes map[string]wish
-	b, err := os.ReadFile(filepath.Join(c.dir, wishesFile))
-	if err == nil {
-		err = json.Unmarshal(b, &wishes)
+	read(wishesFile, func(b []byte) error { return json.Unmarshal(b, &wishes) })
+	read(copiesMark, func(b []byte) (err error) {
+		found.upTo, err = strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+		if err == nil && found.upTo > mostSeq {
+			found.upTo, err = 0, errors.New("there is no such event")
+		}
+		return err
+	})
+	for file := range maps.Clone(files) {
+		read(file, func(b []byte) error {
+			f := new(copyFile)
+			if err := json.Unmarshal(b, f); err != nil {
+				return err
+			}
+			if f.Spec == nil || f.Spec.Name == "" || f.Seq > mostSeq {
+				return errors.New("it is of no daemon")
+			}
+			if fileName(f.Spec.Name)+".json" != file {
+				return fmt.Errorf("it is of %q", f.Spec.Name)
+			}
+			// Its mark may be lost.
+			found.upTo = max(found.upTo, f.Seq)
+			f.wish = wish{Wanted: supervision.WantStopped}
+			if f.Spec.Autostart {
+				f.Wanted = supervision.WantRunning
+			}
+			if w, ok := wishes[f.Spec.Name]; ok && w.Seq <= mostSeq {
+				f.wish, f.wished = w, true
+				f.Seq = max(f.Seq, w.Seq)
+			}
+			found.all[f.Spec.Name] = f
+			return nil
+		})
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		bad = append(bad, fmt.Sprintf("which daemons were wanted running can't be read from %s: %v", wishesFile, err))
+	return found
+}
+
+// mostSeq is beyond every number that events get.
+const mostSeq = 1 << 62
+
+// setAside moves a file out of the way and returns where to.
+func (c *copies) setAside(file string, now time.Time) (string, error) {
+	dir := damagedName(c.dir, now)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
 	}
-	all = make(map[string]*copyFile, len(files))
-	for name := range files {
-		path := filepath.Join(c.dir, name)
-		b, err := os.ReadFile(path)
-		f := new(copyFile)
-		if err == nil {
-			err = json.Unmarshal(b, f)
-		}
-		if err == nil && (f.Spec == nil || f.Spec.Name == "") {
-			err = errors.New("it names no daemon")
-		}
-		if err != nil {
-			bad = append(bad, fmt.Sprintf("the plain copy %s can't be read: %v", path, err))
-			continue
-		}
-		f.wish = wish{Wanted: supervision.WantStopped}
-		if f.Spec.Autostart {
-			f.Wanted = supervision.WantRunning
-		}
-		if w, ok := wishes[f.Spec.Name]; ok {
-			f.wish, f.wished = w, true
-			f.Seq = max(f.Seq, w.Seq)
-		}
-		all[f.Spec.Name] = f
-	}
-	return all, bad, nil
+	to := filepath.Join(dir, file)
+	return to, os.Rename(filepath.Join(c.dir, file), to)
 }

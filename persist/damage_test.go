@@ -1,12 +1,19 @@
 package persist
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -157,8 +164,220 @@ func TestOnlyThePlainCopiesAreLeft(t *testing.T) {
 	if len(r.Daemons) != 4 || r.Daemons[0].Record.Wanted != supervision.WantRunning || r.Daemons[0].Registration.Source != "/etc/d0.sys" {
 		t.Errorf("recovered %+v", r.Daemons)
 	}
-	if !strings.Contains(strings.Join(r.Notices, "\n"), "d3.json can't be read") {
+	if !strings.Contains(strings.Join(r.Notices, "\n"), "d3.json was damaged") {
 		t.Errorf("no word of the copy that is damaged too")
+	}
+}
+
+// Whatever happens to whatever files, in any number, the manager starts, every
+// registration that a plain copy has is there, what is damaged stays on the
+// disk, and the next start finds nothing more to say.
+func TestRandomDamage(t *testing.T) {
+	t.Parallel()
+	rounds := 60
+	if testing.Short() {
+		rounds = 30
+	}
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("SYSPULSE_TEST_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("SYSPULSE_TEST_SEED=%d", seed)
+	const daemons = 12
+	master := populate(t, daemons)
+	for round := range rounds {
+		r := rand.New(rand.NewPCG(seed, uint64(round)))
+		dir := filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(dir, os.DirFS(master)); err != nil {
+			t.Fatal(err)
+		}
+		files := filesBelow(t, dir)
+		whole := make(map[string]bool) // daemons with a plain copy that is as it was
+		for i := range daemons {
+			whole[fmt.Sprint("d", i)] = true
+		}
+		kept := make(map[string][]byte) // what was damaged must be somewhere
+		var did []string
+		for range 1 + r.IntN(4) {
+			path := files[r.IntN(len(files))]
+			what, b := damage(t, path, r)
+			name, _ := filepath.Rel(dir, path)
+			did = append(did, name+": "+what)
+			if d, ok := strings.CutSuffix(filepath.Base(path), ".json"); ok {
+				delete(whole, d)
+			}
+			delete(kept, path)
+			if b != nil {
+				kept[path] = b
+			}
+		}
+		s, err := Open(Options{Dir: dir, BootID: "boot-1", Version: "1.2.3"})
+		if err != nil {
+			t.Errorf("round %d: %q: %v", round, did, err)
+			continue
+		}
+		got := s.Recovered()
+		for _, d := range got.Daemons {
+			if d.Registration == nil {
+				t.Errorf("round %d: %q: %s has no registration", round, did, d.Name)
+			}
+			delete(whole, d.Name)
+		}
+		if len(whole) > 0 {
+			t.Errorf("round %d: %q: lost are %v; notices %q", round, did, slices.Collect(maps.Keys(whole)), got.Notices)
+		}
+		appendTo(t, s, registered("new"))
+		closeStore(t, s)
+		all := make(map[string]bool)
+		for _, path := range filesBelow(t, dir) {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[strings.TrimRight(string(b), "\x00")] = true
+		}
+		for path, b := range kept {
+			// What is said to be damaged must not be lost by that.
+			base := filepath.Base(path)
+			if strings.Contains(strings.Join(got.Notices, "\n"), base) && !all[strings.TrimRight(string(b), "\x00")] {
+				t.Errorf("round %d: %q: %s was deleted; notices %q", round, did, base, got.Notices)
+			}
+		}
+		again := open(t, dir)
+		if more := again.Recovered(); len(more.Notices) > 0 {
+			t.Errorf("round %d: %q: the next start says %q", round, did, more.Notices)
+		}
+		closeStore(t, again)
+		if t.Failed() {
+			return
+		}
+		os.RemoveAll(filepath.Dir(dir))
+	}
+}
+
+func filesBelow(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// damage does something to a file, and returns what and what is left of it;
+// nothing if all of it is gone.
+func damage(t *testing.T, path string, r *rand.Rand) (what string, left []byte) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "gone already", nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) == 0 {
+		b = []byte{0}
+	}
+	used := max(1, len(strings.TrimRight(string(b), "\x00")))
+	at := r.IntN(used)
+	switch r.IntN(6) {
+	case 0:
+		what = "missing"
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		return what, nil
+	case 1:
+		what, b = fmt.Sprintf("cut at %d", at), b[:at]
+	case 2:
+		what = fmt.Sprintf("a bit of %d", at)
+		b[at] ^= 1 << r.IntN(8)
+	case 3:
+		n := min(len(b)-at, 1+r.IntN(4096))
+		what = fmt.Sprintf("%d zeros at %d", n, at)
+		clear(b[at : at+n])
+	case 4:
+		n := min(len(b)-at, 1+r.IntN(4096))
+		what = fmt.Sprintf("%d of noise at %d", n, at)
+		copy(b[at:], noise(n, r.Uint64()))
+	case 5:
+		what = "longer"
+		b = append(b, noise(1+r.IntN(5000), r.Uint64())...)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return what, b
+}
+
+// The plain copies are looked at also while the journal is good: one that was
+// torn is set aside and written again before it is needed.
+func TestTornPlainCopiesAreWrittenAgain(t *testing.T) {
+	dir := populate(t, 3)
+	path := filepath.Join(dir, "registrations", "d1.json")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, good[:len(good)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	if n := s.Recovered().Notices; len(n) != 1 || !strings.Contains(n[0], "d1.json") {
+		t.Errorf("notices %q", n)
+	}
+	s.copies.write()
+	var a, b copyFile
+	now, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(now, &a) != nil || json.Unmarshal(good, &b) != nil || !a.Spec.Equal(b.Spec) {
+		t.Errorf("it is %s, %v", now, err)
+	}
+	if aside, _ := filepath.Glob(filepath.Join(dir, "registrations.damaged-*", "d1.json")); len(aside) != 1 {
+		t.Errorf("set aside: %q", aside)
+	}
+}
+
+// With the journal and the mark of the copies gone, the copies are the set-up;
+// they are not taken for those of daemons that were removed.
+func TestOnlyTheCopiesThemselvesAreLeft(t *testing.T) {
+	dir := populate(t, 3)
+	err := errors.Join(os.RemoveAll(filepath.Join(dir, "state")),
+		os.WriteFile(filepath.Join(dir, "state"), []byte("not a directory"), 0o600),
+		os.Remove(filepath.Join(dir, "registrations", ".seq")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir).Recovered()
+	if len(r.Daemons) != 3 || r.Daemons[0].Registration == nil || r.Daemons[0].Record.Wanted != supervision.WantRunning || !r.Daemons[0].WantedCopied {
+		t.Errorf("recovered %+v", r)
+	}
+	if aside, _ := filepath.Glob(filepath.Join(dir, "state.damaged-*")); len(aside) != 1 {
+		t.Errorf("set aside: %q", aside)
+	}
+}
+
+// What was removed does not come back from a copy that was not deleted yet.
+func TestRemovedDoesNotComeBack(t *testing.T) {
+	dir := populate(t, 3)
+	s := open(t, dir)
+	s.copies.close() // so that it stays
+	appendTo(t, s, supervision.Event{Time: epoch, Daemon: "d1", Kind: supervision.EventRemoved})
+	killed := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	// Something else is wrong, so that the copies are asked.
+	if err := os.WriteFile(filepath.Join(killed, "state", "MARK"), []byte("99999\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, killed).Recovered()
+	if len(r.Daemons) != 2 || len(r.Notices) == 0 {
+		t.Errorf("recovered %+v", r)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,6 +23,12 @@ var ErrNewerState = errors.New("the state is of a newer version")
 type formatFile struct {
 	Format  int    `json:"format"`
 	Version string `json:"version"` // the build that wrote it first
+	// Check tells a newer format from a damaged file; older files have none.
+	Check string `json:"check,omitempty"`
+}
+
+func (f formatFile) sum() string {
+	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%d %s", f.Format, f.Version), castagnoli))
 }
 
 // checkFormat refuses a newer format, and writes the file where it is missing,
@@ -35,14 +42,19 @@ func (s *Store) checkFormat(write bool) error {
 		return fmt.Errorf("the format of the journal is unknown: %w", err)
 	default:
 		var f formatFile
-		if json.Unmarshal(b, &f) == nil && f.Format > 0 {
+		if json.Unmarshal(b, &f) == nil && f.Format > 0 && (f.Check == "" || f.Check == f.sum()) {
 			if f.Format > stateFormat {
 				return fmt.Errorf("%w: %s was written by syspulse %s in format %d, and this is syspulse %s, which knows formats up to %d; run that version or a later one, or use another --data-dir",
 					ErrNewerState, s.stateDir, orUnknown(f.Version), f.Format, orUnknown(s.opts.Version), stateFormat)
 			}
 			return nil
 		}
-		s.notice("%s could not be read", path)
+		s.notice("%s is damaged; the journal is taken for one of this version", path)
+		if write {
+			if err := s.copyAside("FORMAT"); err != nil {
+				return err
+			}
+		}
 	}
 	if !write {
 		return nil
@@ -50,7 +62,9 @@ func (s *Store) checkFormat(write bool) error {
 	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
 		return fmt.Errorf("the folder of the journal can't be made: %w", err)
 	}
-	b, err = json.Marshal(formatFile{stateFormat, s.opts.Version})
+	f := formatFile{Format: stateFormat, Version: s.opts.Version}
+	f.Check = f.sum()
+	b, err = json.Marshal(f)
 	if err != nil {
 		return err
 	}

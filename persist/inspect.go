@@ -28,6 +28,7 @@ type inspection struct {
 	manifest error    // it is missing or can't be read
 	tables   []string // files that don't have their checksums
 	logs     []string // files with something behind the first thing that can't be read
+	values   []string // value logs without a head, which hold nothing of ours
 	loose    []string // tables that MANIFEST does not name: Badger deletes them
 }
 
@@ -56,6 +57,8 @@ func inspect(dir string) (found inspection, err error) {
 				if bad, err = logDamaged(path); bad {
 					found.logs = append(found.logs, e.Name())
 				}
+			case !hasHead(path):
+				found.values = append(found.values, e.Name())
 			}
 			if err != nil {
 				return found, err
@@ -221,13 +224,16 @@ func (s *Store) keepLoose(names []string) {
 		// Without hard links they are lost, as they would be without us.
 		_ = os.Link(filepath.Join(s.stateDir, name), filepath.Join(s.looseDir(), name))
 	}
+	// Badger cuts it off in place.
+	_ = os.Remove(filepath.Join(s.looseDir(), badger.ManifestFilename))
+	_ = copyDir(s.looseDir(), s.stateDir, func(name string) bool { return name != badger.ManifestFilename })
 }
 
 // asideDir is where damaged files of this start go: single ones, or all of the
 // journal as the folder state.
 func (s *Store) asideDir() (string, error) {
 	if s.aside == "" {
-		s.aside = fmt.Sprintf("%s.damaged-%s", s.stateDir, s.opts.Now().UTC().Format("20060102T150405.000Z"))
+		s.aside = damagedName(s.stateDir, s.opts.Now())
 	}
 	if err := os.MkdirAll(s.aside, 0o700); err != nil {
 		return "", fmt.Errorf("damaged files of the journal can't be set aside: %w", err)
@@ -314,9 +320,9 @@ func hasHead(path string) bool {
 		return false
 	}
 	defer f.Close()
-	var keyID [8]byte
-	_, err = io.ReadFull(f, keyID[:])
-	return err == nil && keyID == [8]byte{}
+	var head [20]byte // the key's number and an initialization vector
+	_, err = io.ReadFull(f, head[:])
+	return err == nil && [8]byte(head[:8]) == [8]byte{}
 }
 
 // amendManifest appends changes to MANIFEST, which it makes if there is none:
@@ -388,6 +394,13 @@ func (s *Store) adoptLoose() error {
 	if err := s.openDB(); err != nil {
 		return err
 	}
-	s.notice("the journal's file MANIFEST was cut short; %d tables that it does not name were taken over", len(changes))
+	dir, err := s.asideDir()
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(s.looseDir(), badger.ManifestFilename), filepath.Join(dir, badger.ManifestFilename)); err != nil {
+		return fmt.Errorf("the damaged MANIFEST can't be set aside: %w", err)
+	}
+	s.notice("the journal's file MANIFEST was cut short; %d tables that it does not name were taken over, and it was copied to %s", len(changes), dir)
 	return nil
 }

@@ -3,10 +3,12 @@ package persist
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +20,10 @@ import (
 // open opens the journal and replays it, or finds the state in another way.
 func (s *Store) open() error {
 	s.copies = newCopies(s)
+	for _, dir := range []string{s.stateDir, s.copies.dir} {
+		s.clearWay(dir)
+	}
+	s.found = s.copies.readAll()
 	s.opts.Faults.Point("open")
 	if why := s.unwritable(); why != nil {
 		if err := s.checkFormat(false); err != nil {
@@ -55,6 +61,25 @@ func (s *Store) open() error {
 	return nil
 }
 
+// clearWay sets aside what is in the place of a directory.
+func (s *Store) clearWay(dir string) {
+	fi, err := os.Lstat(dir)
+	if err != nil || fi.IsDir() || fi.Mode()&fs.ModeSymlink != 0 {
+		return
+	}
+	aside := damagedName(dir, s.opts.Now())
+	if err := os.Rename(dir, aside); err != nil {
+		s.notice("%s is no directory and can't be set aside: %v", dir, err)
+		return
+	}
+	s.notice("%s was no directory and was set aside as %s", dir, aside)
+}
+
+// damagedName is what something damaged is set aside as.
+func damagedName(path string, now time.Time) string {
+	return fmt.Sprintf("%s.damaged-%s", path, now.UTC().Format("20060102T150405.000Z"))
+}
+
 // incomplete reports whether the journal lacks something that it had.
 func (s *Store) incomplete() bool {
 	for _, d := range s.daemons {
@@ -62,7 +87,7 @@ func (s *Store) incomplete() bool {
 			return true
 		}
 	}
-	return len(s.gaps) > 0 || s.readMark() > s.lastSeq || s.copies.upTo() > s.lastSeq
+	return len(s.gaps) > 0 || s.readMark() > s.lastSeq || s.found.upTo > s.lastSeq
 }
 
 // openFound opens the database, repairs it, or begins a new one. It reports
@@ -75,6 +100,17 @@ func (s *Store) openFound(found inspection) (lossy bool, err error) {
 			return lossy, err
 		}
 		s.notice("the journal's log %s is damaged; what is behind the damage is lost, and the file was copied to %s", name, s.aside)
+	}
+	for _, name := range found.values {
+		// Badger would open it today and not tomorrow.
+		err := s.copyAside(name)
+		if err == nil {
+			err = os.Remove(filepath.Join(s.stateDir, name))
+		}
+		if err != nil {
+			return lossy, err
+		}
+		s.notice("the journal's file %s is damaged; it holds nothing, and was moved to %s", name, s.aside)
 	}
 	var why error
 	switch {
@@ -131,6 +167,9 @@ func (s *Store) beginAnew(why error) error {
 func (s *Store) readMark() (seq uint64) {
 	if b, err := os.ReadFile(filepath.Join(s.stateDir, "MARK")); err == nil {
 		_, _ = fmt.Sscan(string(b), &seq)
+	}
+	if seq > mostSeq { // it is damaged, and is written again with the next snapshot
+		return 0
 	}
 	return seq
 }

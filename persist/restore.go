@@ -16,17 +16,24 @@ import (
 // are a little behind and are brought up to date. They are ahead, or know more,
 // only if the journal has lost something: then it is restored from them.
 func (s *Store) reconcile(lossy bool) error {
-	c := s.copies
-	files, err := c.names()
-	if err != nil {
-		s.notice("the plain copies of the registrations can't be read: %v", err)
+	c, found := s.copies, s.found
+	if found.err != nil {
+		s.notice("the plain copies of the registrations can't be read: %v", found.err)
 	}
-	upTo := c.upTo()
+	for _, d := range found.damaged {
+		if aside, err := c.setAside(d.file, s.opts.Now()); err != nil {
+			s.notice("%s is damaged (%v) and can't be set aside: %v", d.file, d.why, err)
+		} else {
+			s.notice("%s was damaged (%v) and was set aside as %s", d.file, d.why, aside)
+		}
+	}
+	upTo := found.upTo
 	if lossy {
-		if err := s.restore(upTo); err != nil {
+		if err := s.restore(); err != nil {
 			return err
 		}
 	}
+	files := found.files
 
 	c.mu.Lock()
 	missing := false
@@ -42,10 +49,18 @@ func (s *Store) reconcile(lossy bool) error {
 		}
 		delete(files, file)
 	}
-	for file := range files { // of daemons that were removed
+	for file := range files {
 		name := strings.TrimSuffix(file, ".json")
-		if fileName(name) == name {
+		if fileName(name) != name {
+			continue
+		}
+		if s.names[name].removed > 0 {
 			c.dirty[name] = nil
+			continue
+		}
+		// The journal has no word of it, not even of its end.
+		if aside, err := c.setAside(file, s.opts.Now()); err == nil {
+			s.notice("the journal knows nothing of %s; it was set aside as %s", file, aside)
 		}
 	}
 	c.seq = s.lastSeq
@@ -62,22 +77,19 @@ func (s *Store) reconcile(lossy bool) error {
 }
 
 // restore takes from the plain copies what the journal has lost.
-func (s *Store) restore(upTo uint64) error {
+func (s *Store) restore() error {
 	if len(s.gaps) > 0 {
 		s.notice("the journal has lost the events %s; states may be older than they were", strings.Join(s.gaps, ", "))
 	}
 	end := s.lastSeq
-	if had := max(upTo, s.readMark()); had > end {
+	if had := max(s.found.upTo, s.readMark()); had > end {
 		s.notice("the journal ends with event %d and had reached event %d: its last part is lost", end, had)
 		s.lastSeq = had // no number is used twice
+		if s.kept == 0 {
+			s.firstSeq = had + 1
+		}
 	}
-	all, bad, err := s.copies.readAll()
-	if err != nil {
-		return nil // reconcile has told it
-	}
-	for _, b := range bad {
-		s.notice("%s", b)
-	}
+	all := s.found.all
 	var events []supervision.Event
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -87,6 +99,8 @@ func (s *Store) restore(upTo uint64) error {
 			Spec: &supervision.Registration{Spec: f.Spec, Source: f.Source}}
 		rec := supervision.Record{State: supervision.Stopped, Wanted: f.Wanted, Ended: f.Ended, Health: supervision.HealthUnknown}
 		switch {
+		case d == nil && s.names[name].removed > f.Seq:
+			continue // its copy was to be deleted
 		case d == nil:
 			ev.Kind = supervision.EventRegistered
 		case d != nil && (d.reg == nil || f.Seq > end):
@@ -131,7 +145,7 @@ func (s *Store) restore(upTo uint64) error {
 	if s.Degraded() != "" {
 		return nil
 	}
-	if len(s.gaps) > 0 || len(events) > 0 && end == 0 {
+	if len(s.gaps) > 0 || s.firstSeq > s.baseSeq+1 {
 		// What the state was before now is not known for sure.
 		if err := s.forgetPast(); err != nil {
 			return err

@@ -162,6 +162,7 @@ type Store struct {
 	recovery Recovery
 	aside    string // where damaged files of this start are; empty if there are none
 	copies   *copies
+	found    foundCopies // at the start
 
 	// Of the writer.
 	wmu       sync.Mutex
