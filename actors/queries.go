@@ -11,7 +11,6 @@ import (
 	"github.com/cyber-boost/syspulse/logs"
 	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/spec"
-	"github.com/cyber-boost/syspulse/supervision"
 )
 
 // Status implements [api.Manager].
@@ -100,9 +99,7 @@ func (s *System) row(e entry, at *time.Time) api.Daemon {
 	}
 	secs := max(up.Seconds(), 0)
 	d.UptimeSecs = &secs
-	if supervision.CooledDown(e.reg.Spec.RestartPolicy, up) {
-		d.Attempt = 0 // as it will be when it ends
-	}
+	d.Attempt = e.rec.AttemptAfter(up, e.reg.Spec.RestartPolicy)
 	return d
 }
 

@@ -259,6 +259,45 @@ func TestLife(t *testing.T) {
 	f.start("web")
 }
 
+// What status says of the attempts of what runs is what its next end records.
+func TestAttemptsAfterACooldown(t *testing.T) {
+	f := newFixture(t)
+	// Each ends twice by itself.
+	for name, cooldown := range map[string]spec.Seconds{"cool": 0.05, "hot": 600} {
+		f.add(name, func(d *spec.Daemon) {
+			d.RestartPolicy.Policy, d.RestartPolicy.BackoffBase, d.RestartPolicy.Cooldown = spec.RestartAlways, 0, cooldown
+		}, "sh", "-c", `echo >>"$0"; [ $(wc -l <"$0") -lt 3 ] && exit 1; exec sleep 1000`, filepath.Join(f.dir, name))
+	}
+	f.start("cool", "hot")
+	for name, want := range map[string]int{"cool": 0, "hot": 2} {
+		d := f.until(name, "up", func(d api.Details) bool { return d.RestartCount == 2 && d.PID != nil })
+		for end := time.Now().Add(20 * time.Second); d.Attempt != want && time.Now().Before(end); d = f.get(name) {
+			time.Sleep(5 * time.Millisecond) // no event tells of the cooldown
+		}
+		if d.Attempt != want {
+			t.Errorf("%s: attempt %d while it runs, want %d", name, d.Attempt, want)
+		}
+		kill(t, *d.PID)
+		f.until(name, "restarted", func(d api.Details) bool { return d.RestartCount == 3 })
+		var attempts []int
+		events, err := f.Events(context.Background(), api.EventQuery{Names: []string{name}, Limit: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for e, err := range events {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Event == supervision.EventExited {
+				attempts = append(attempts, *e.Attempt)
+			}
+		}
+		if len(attempts) < 3 || attempts[2] != want {
+			t.Errorf("%s: attempts %v at its ends, want %d at the third", name, attempts, want)
+		}
+	}
+}
+
 func TestStartThatFails(t *testing.T) {
 	f := newFixture(t)
 	file := filepath.Join(f.dir, "plain")

@@ -492,8 +492,8 @@ func (in Exited) apply(m *Machine) {
 		}
 		return
 	}
-	if m.Rec.UpSince > 0 && CooledDown(m.Reg.Spec.RestartPolicy, in.Boot-m.Rec.UpSince) {
-		m.Rec.Attempt = 0
+	if m.Rec.UpSince > 0 {
+		m.Rec.Attempt = m.Rec.AttemptAfter(in.Boot-m.Rec.UpSince, m.Reg.Spec.RestartPolicy)
 	}
 	m.Rec.Exited, m.Rec.LastExit = true, in.Exit
 	m.Rec.StoppedAt, m.Rec.Process, m.Rec.Ready = in.At, Identity{}, false

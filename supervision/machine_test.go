@@ -149,6 +149,12 @@ func TestCooldownStartsTheAttemptsAnew(t *testing.T) {
 	}
 	w.fire()
 	w.forked()
+	// While it runs, the record has what was, and is asked for what is.
+	for up, want := range map[time.Duration]int{0: 5, 59 * time.Second: 5, 60 * time.Second: 0} {
+		if got := w.m.Rec.AttemptAfter(up, d.RestartPolicy); got != want {
+			t.Errorf("attempt %d after %v, want %d", got, up, want)
+		}
+	}
 	w.pass(60 * time.Second)
 	w.exited(Exit{Known: true})
 	if w.m.Rec.Attempt != 0 || w.due-w.boot != time.Second {

@@ -4,7 +4,11 @@
 // starts a process, writes a byte or reads a clock.
 package supervision
 
-import "time"
+import (
+	"time"
+
+	"github.com/cyber-boost/syspulse/spec"
+)
 
 // State is where a daemon stands.
 type State string
@@ -86,12 +90,23 @@ type Record struct {
 	LastExit Exit
 
 	RestartCount int64 // automatic restarts since registration
-	Attempt      int   // restarts that count against max_retries
+	Attempt      int   // restarts that count against max_retries, as of the event; see AttemptAfter
 	Health       Health
 
 	NextRestartAt time.Time // state backoff: when
 	After         After     // state stopping: what follows
 	Ended         bool      // stop, down or Ctrl-C ended it: autostart plays no part until it is started again
+}
+
+// AttemptAfter is Attempt of a daemon that has been up for so long: 0 once it has
+// cooled down. Nothing happens at that moment, so no event tells of it (that would
+// take a timer for each daemon); whoever asks about a running one asks with its
+// uptime, and its exit records the answer.
+func (r *Record) AttemptAfter(up time.Duration, p spec.RestartPolicy) int {
+	if CooledDown(p, up) {
+		return 0
+	}
+	return r.Attempt
 }
 
 // Kind names what happened.
