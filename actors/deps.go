@@ -13,6 +13,7 @@ import (
 // real one.
 type Host interface {
 	Uptime() time.Duration
+	Age(supervision.Identity) time.Duration
 	Start(platform.Command) (platform.Process, error)
 	Adopt(id supervision.Identity, incarnation string) (platform.Process, error)
 	Find(incarnation string) (platform.Process, error)

@@ -207,8 +207,9 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 	}
 	failpoint.Hit(failpoint.RecoverAdopted)
 	p.handle, p.task = handle, nil
+	age := p.host.Age(handle.Identity())
 	ctx.Send(ctx.Parent(), observed{supervision.Attached{
-		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
+		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow().Add(-age), Boot: p.host.Uptime() - age,
 	}})
 	p.watch(ctx)
 }

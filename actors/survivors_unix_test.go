@@ -9,8 +9,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/persist"
+	"github.com/cyber-boost/syspulse/platform"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -135,4 +138,45 @@ func TestLostJournalDuringAStop(t *testing.T) {
 	}
 	kill(t, pid)
 	f.untilState("web", supervision.Stopped)
+}
+
+// A manager that was killed between the fork and its note of it leaves a process
+// that was started when it was, and not when it was found.
+func TestStartedAtOfWhatIsFound(t *testing.T) {
+	f := newFixture(t)
+	f.add("web", nil, "sleep", "1000")
+	f.crash()
+
+	const incarnation = "forked-and-not-noted"
+	host, err := platform.New(platform.Options{DataDir: f.dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	rec := supervision.Record{State: supervision.Starting, Wanted: supervision.WantRunning, Incarnation: incarnation}
+	intent := supervision.Event{Time: time.Now(), Daemon: "web", Kind: supervision.EventStarting, Record: &rec}
+	store, err := persist.Open(persist.Options{Dir: f.dir, BootID: host.BootID(), Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.Append([]supervision.Event{intent}), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := host.Start(platform.Command{Incarnation: incarnation, Args: []string{"sleep", "1000"}, Env: os.Environ()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Release()
+	time.Sleep(200 * time.Millisecond) // nobody manages it for a while
+
+	begun := time.Now()
+	f.begin()
+	d := f.until("web", "adopted", func(d api.Details) bool { return d.Adopted })
+	if *d.PID != p.Identity().PID || d.StartedAt.Before(intent.Time) || d.StartedAt.After(begun) {
+		t.Errorf("process %d, started at %v; want %d, after %v and before %v", *d.PID, d.StartedAt, p.Identity().PID, intent.Time, begun)
+	}
+	if up := *d.UptimeSecs; up < 0.19 { // the system tells start times in units of 10 ms
+		t.Errorf("up for %v s", up)
+	}
+	f.stop("web")
 }

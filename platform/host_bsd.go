@@ -72,6 +72,13 @@ func (h *host) Uptime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+func (h *host) Age(id Identity) time.Duration {
+	if id.StartTime == 0 {
+		return 0
+	}
+	return max(time.Since(time.UnixMicro(int64(id.StartTime))), 0)
+}
+
 func (h *host) Start(c Command) (Process, error) {
 	if err := checkCommand(&c); err != nil {
 		return nil, err
@@ -195,9 +202,7 @@ func (h *host) Survivors(search Search) ([]Survivor, error) {
 			found[who] = append(found[who], p.stat)
 		}
 	}
-	return survivors(found, h.bootID, func(s *stat) time.Duration {
-		return time.Since(time.UnixMicro(int64(s.start)))
-	}), nil
+	return survivors(found, h.bootID, h.Age), nil
 }
 
 func (h *host) Close() error {

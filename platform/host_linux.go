@@ -55,6 +55,18 @@ func (h *host) Uptime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// userHZ is the unit of start times in /proc, ticks per second: the same on all
+// architectures that Go knows (time(7)).
+const userHZ = 100
+
+// Age takes the end of the tick that the process was started in.
+func (h *host) Age(id Identity) time.Duration {
+	if id.StartTime == 0 {
+		return 0
+	}
+	return max(h.Uptime()-time.Duration(id.StartTime+1)*(time.Second/userHZ), 0)
+}
+
 func (h *host) cgroupDir(incarnation string) string {
 	if h.cgroups == "" || !validIncarnation(incarnation) {
 		return ""

@@ -125,6 +125,14 @@ func creationTime(h windows.Handle) uint64 {
 	return uint64(created.HighDateTime)<<32 | uint64(created.LowDateTime)
 }
 
+func (h *host) Age(id Identity) time.Duration {
+	if id.StartTime == 0 {
+		return 0
+	}
+	created := windows.Filetime{HighDateTime: uint32(id.StartTime >> 32), LowDateTime: uint32(id.StartTime)}
+	return max(time.Since(time.Unix(0, created.Nanoseconds())), 0)
+}
+
 // findProgram looks a program up in the PATH of env, with the extensions of its PATHEXT.
 func findProgram(name, dir string, env []string) (string, *StartError) {
 	exts := []string{".com", ".exe", ".bat", ".cmd"}

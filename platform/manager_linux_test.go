@@ -260,6 +260,23 @@ func TestFind(t *testing.T) {
 	})
 }
 
+func TestAge(t *testing.T) {
+	h := newHost(t, Options{NoCgroups: true})
+	before := h.Uptime()
+	id := sh(t, h, "exec sleep 9973").Identity()
+	after := h.Uptime()
+	for range 3 {
+		least, age, most := h.Uptime(), h.Age(id), h.Uptime()
+		if most-age < before || least-age > after+time.Second/userHZ {
+			t.Errorf("started at %v, by an age of %v; it was between %v and %v", least-age, age, before, after)
+		}
+		sh(t, h, "sleep 0.02") // to grow older
+	}
+	if got := h.Age(Identity{}); got != 0 {
+		t.Errorf("nobody's age is %v", got)
+	}
+}
+
 func TestEndLeftovers(t *testing.T) {
 	modes(t, func(t *testing.T, h Host) {
 		mode := "cgroup"

@@ -84,6 +84,11 @@ type Host interface {
 	// don't touch and that goes on during a suspend.
 	Uptime() time.Duration
 
+	// Age is how long ago a process of this boot was started, by its identity
+	// alone: never more than it is, and less by what the system's unit of start
+	// times leaves open (10 ms on Linux). 0 if the identity has no start time.
+	Age(Identity) time.Duration
+
 	// Start returns when exec has succeeded or failed. Its error is a
 	// *StartError. The process leads a session of its own, reads /dev/null and
 	// has no descriptors but 0, 1 and 2.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 func (h *host) Survivors(search Search) ([]Survivor, error) {
@@ -54,8 +53,5 @@ func (h *host) Survivors(search Search) ([]Survivor, error) {
 			found[who] = append(found[who], q.stat)
 		}
 	}
-	return survivors(found, h.bootID, func(s *stat) time.Duration {
-		const ticks = 100 // USER_HZ, the same everywhere
-		return h.Uptime() - time.Duration(s.start)*(time.Second/ticks)
-	}), nil
+	return survivors(found, h.bootID, h.Age), nil
 }

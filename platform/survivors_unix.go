@@ -9,12 +9,12 @@ import (
 )
 
 // survivors tells of living members what is to be told of their incarnations.
-func survivors(found map[Survivor][]stat, bootID string, age func(*stat) time.Duration) []Survivor {
+func survivors(found map[Survivor][]stat, bootID string, age func(Identity) time.Duration) []Survivor {
 	out := make([]Survivor, 0, len(found))
 	for who, members := range found {
 		if first := firstOf(members); first != nil {
 			who.Main = Identity{BootID: bootID, PID: first.pid, StartTime: first.start}
-			who.Age = max(age(first), 0)
+			who.Age = age(who.Main)
 		}
 		out = append(out, who)
 	}
