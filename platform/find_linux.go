@@ -95,6 +95,10 @@ func (h *host) EndLeftovers(incarnation string, id Identity) (int, error) {
 		}
 	}
 	if dir != "" {
+		// The kernel doesn't list who is dying, and may still hold files.
+		for pause := time.Millisecond; cgroupPopulated(dir) && !h.selfIn(dir) && time.Now().Before(deadline); pause *= 2 {
+			time.Sleep(pause)
+		}
 		removeCgroup(dir)
 	}
 	return len(killed), err

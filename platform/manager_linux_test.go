@@ -1,12 +1,14 @@
 package platform
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -407,6 +409,49 @@ func TestOnEmptyWaits(t *testing.T) {
 			t.Errorf("%v", order)
 		}
 	})
+}
+
+// A process whose first thread has ended looks dead in most of /proc.
+func TestNotEmptyWithoutFirstThread(t *testing.T) {
+	modes(t, func(t *testing.T, h Host) {
+		c := Command{
+			Args: []string{"/bin/sh", "-c", `(setsid "$0" &)`, executable(t)},
+			Env:  Environment(append(os.Environ(), "SPHELPER=leaderless"), nil, ""),
+		}
+		p, out := output(t, h, c)
+		if line := out.next(); line != "ready" {
+			t.Fatal(line)
+		}
+		awaitExit(t, p)
+		if p.Empty() {
+			t.Error("it counts as dead")
+		}
+		if err := p.Signal("TERM", spec.KillAll); err != nil {
+			t.Error(err)
+		}
+		awaitEmpty(t, p)
+	})
+}
+
+func init() {
+	if os.Getenv("SPHELPER") == "leaderless" {
+		runtime.LockOSThread() // main runs on the first thread, then
+	}
+	helpers["leaderless"] = func([]string) int {
+		go func() {
+			for {
+				b, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(os.Getpid()) + "/stat")
+				if err == nil && bytes.Contains(b, []byte(") Z ")) {
+					break
+				}
+				runtime.Gosched()
+			}
+			fmt.Println("ready")
+			time.Sleep(time.Hour)
+		}()
+		syscall.Syscall(unix.SYS_EXIT, 0, 0, 0) // of the thread
+		return 1
+	}
 }
 
 // What is left of a tree may be in the middle of an exec, where it shows no mark.

@@ -65,6 +65,11 @@ const (
 	pfKthread = 0x00200000
 )
 
+// leaderless is the state of a process whose first thread has ended and others
+// have not: they run on, or are still closing the process's files. The kernel
+// shows it as a zombie.
+const leaderless = 'z'
+
 // parseStat starts after the last parenthesis: the name before it may hold
 // spaces and parentheses itself.
 func parseStat(b []byte) (stat, bool) {
@@ -89,6 +94,9 @@ func parseStat(b []byte) (stat, bool) {
 	s.start = start
 	flags, _ := strconv.ParseUint(f[6], 10, 64)
 	s.kernel = flags&pfKthread != 0
+	if threads, _ := strconv.Atoi(f[17]); s.state == 'Z' && threads > 1 {
+		s.state = leaderless
+	}
 	return s, ok && err == nil
 }
 
@@ -124,10 +132,14 @@ func zombieExit(id Identity) (Exit, bool) {
 
 // readMark is the incarnation that a process carries in its environment; "" if it
 // carries none or the kernel does not let us look, as with another user's. It is
-// not known of a process in the middle of an exec. It fails only if we lack what is
-// needed to look.
+// not known of a process in the middle of an exec, and of one that is dying and
+// has no memory any more, but may still hold its files. It fails only if we lack
+// what is needed to look.
 func readMark(pid int, buf []byte) (mark string, known bool, scratch []byte, err error) {
 	b, err := readProc("/proc/"+strconv.Itoa(pid)+"/environ", buf)
+	if err == unix.ESRCH { // newer kernels say so of one without a memory
+		b, err = buf[:0], nil
+	}
 	switch {
 	case IsLack(err):
 		return "", false, buf, fmt.Errorf("process %d: can't be looked at: %w", pid, err)
@@ -138,6 +150,23 @@ func readMark(pid int, buf []byte) (mark string, known bool, scratch []byte, err
 		return "", known, b, err
 	}
 	return markIn(b), true, b, nil
+}
+
+// anotherThread is the id of a thread that still runs, of a process whose first
+// one has ended; the process's own id if there is none.
+func anotherThread(pid int) (int, error) {
+	threads, err := readNames("/proc/" + strconv.Itoa(pid) + "/task")
+	if err != nil {
+		return pid, ifLack(err)
+	}
+	for _, t := range threads {
+		if tid, err := strconv.Atoi(t); err == nil && tid != pid {
+			if s, err := readStat(tid); err == nil && !s.dead() { // shown for any thread, though not listed
+				return tid, nil
+			}
+		}
+	}
+	return pid, nil
 }
 
 // withoutEnvironment says whether a process that showed no environment has none.
@@ -160,7 +189,7 @@ func withoutEnvironment(pid int) (bool, error) {
 		return true, nil // before Linux 3.5
 	}
 	if n, _ := strconv.ParseUint(string(f[flags-state]), 10, 64); n&pfExiting != 0 {
-		return true, nil // its memory is gone
+		return false, nil // its memory is gone
 	}
 	return string(f[endCode-state]) != "0" && bytes.Equal(f[envStart-state], f[envEnd-state]), nil
 }
@@ -171,11 +200,18 @@ func (q *proc) look(buf []byte) (scratch []byte, err error) {
 	if q.dead() {
 		return buf, nil
 	}
+	pid := q.pid
+	if q.state == leaderless {
+		// Its first thread shows nothing any more; /proc/TID is that of any.
+		if pid, err = anotherThread(q.pid); err != nil {
+			return buf, err
+		}
+	}
 	var known bool
-	q.mark, known, buf, err = readMark(q.pid, buf)
+	q.mark, known, buf, err = readMark(pid, buf)
 	q.unsure = !known
 	if q.mark == "" {
-		q.files = outputsOf(q.pid)
+		q.files = outputsOf(pid)
 	}
 	return buf, err
 }

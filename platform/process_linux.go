@@ -298,6 +298,9 @@ func (p *process) Empty() bool {
 	if p.quicklyEmpty() {
 		return true
 	}
+	if p.cgroup != "" && cgroupPopulated(p.cgroup) && !p.host.selfIn(p.cgroup) {
+		return false // also while the kernel lists none, because the last are dying
+	}
 	members, err := p.members()
 	return p.foundEmpty(err == nil && len(members) == 0)
 }

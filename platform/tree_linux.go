@@ -236,12 +236,7 @@ func (e *engine) belowUs(first Identity) (out []proc, err error) {
 // one when another dies meanwhile; sweeps look again.
 func childrenOf(pid int) (out []int, err error) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/task"
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, ifLack(err)
-	}
-	defer d.Close()
-	threads, err := d.Readdirnames(-1)
+	threads, err := readNames(dir)
 	if err != nil {
 		return nil, ifLack(err)
 	}
@@ -254,6 +249,16 @@ func childrenOf(pid int) (out []int, err error) {
 		}
 	}
 	return out, err
+}
+
+// readNames lists a directory.
+func readNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
 }
 
 func ifLack(err error) error {
