@@ -374,7 +374,14 @@ func (d *daemon) perform(e supervision.Effect) {
 		}})
 	case supervision.Sweep:
 		d.kept = e.Incarnation
-		d.ctx.Send(d.process, sweep{e.Incarnation})
+		// With its output open before: what is in the pipes would vanish with
+		// the last of those that are ended.
+		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, _ *platform.Account, err error) any {
+			if err != nil {
+				d.log.Error("the output of what a daemon left behind can't be captured", "daemon", d.name, "error", err)
+			}
+			return sweep{Incarnation: e.Incarnation, Capture: c}
+		}})
 	case supervision.Signal:
 		d.ctx.Send(d.process, sendSignal{Incarnation: e.Incarnation, Signal: e.Signal, Mode: e.Mode})
 	case supervision.Kill:

@@ -37,7 +37,10 @@ type (
 		Reply       func(error) // may be nil
 	}
 	killTree struct{ Incarnation string }
-	sweep    struct{ Incarnation string }
+	sweep    struct {
+		Incarnation string
+		Capture     Capture
+	}
 	mainDied struct {
 		Incarnation string
 		Exit        supervision.Exit
@@ -222,11 +225,11 @@ func (p *process) lost(msg attach, err error) {
 		// supervisor has us look again, after growing delays.
 		panic(fmt.Errorf("could not look for the process of %s: %w", p.name, err))
 	}
+	// Whatever is left of its tree must not run beside the next incarnation.
+	p.clear(msg.Incarnation, msg.Process)
 	if p.capture != nil {
 		p.capture.Drain()
 	}
-	// Whatever is left of its tree must not run beside the next incarnation.
-	p.clear(msg.Incarnation, msg.Process)
 	failpoint.Hit(failpoint.RecoverLost)
 	p.task = nil
 	exit := supervision.Exited{Incarnation: msg.Incarnation, At: wallNow(), Boot: p.host.Uptime(), Empty: true}
@@ -252,9 +255,12 @@ func (p *process) clear(incarnation string, main supervision.Identity) {
 
 // sweep ends what a main process left that died under an earlier manager.
 func (p *process) sweep(msg sweep) {
-	p.reset(msg.Incarnation, nil)
+	p.reset(msg.Incarnation, msg.Capture)
 	p.task = msg
 	p.clear(msg.Incarnation, supervision.Identity{})
+	if p.capture != nil {
+		p.capture.Drain()
+	}
 	p.task = nil
 	panic(ended{Input: supervision.TreeEmpty{Incarnation: msg.Incarnation}})
 }

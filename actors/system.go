@@ -142,6 +142,11 @@ func Start(o Options) (_ *System, err error) {
 	if !failpoint.Sabotaged(failpoint.NoIntent) { // it would make up for that
 		notices = append(notices, reclaim(host, marks, current, survivors)...)
 	}
+	if len(recovered.Notices) == 0 { // else a daemon may be unknown because it was lost
+		if err := s.capture.Tidy(func(daemon string) bool { _, ok := current[daemon]; return ok }); err != nil {
+			o.Logger.Warn("what is left of removed daemons could not be removed", "error", err)
+		}
+	}
 	rebooted := recovered.BootID != "" && recovered.BootID != bootID
 	s.tree = tree{
 		host: host, keep: o.Store, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,

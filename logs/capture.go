@@ -3,10 +3,14 @@ package logs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/cyber-boost/syspulse/keeper"
 )
@@ -248,6 +252,29 @@ func (c *Capturer) Remove(daemon string, purge bool) error {
 		k.closeLocked()
 	}
 	return c.removeLocked(daemon, purge)
+}
+
+// Tidy removes the FIFOs of daemons that there are no more: a manager may have
+// been killed in the middle of a removal. It is called before any are opened.
+func (c *Capturer) Tidy(known func(daemon string) bool) error {
+	dir := filepath.Join(c.dir, "run")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("logs: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		for _, which := range []Stream{Stdout, Stderr} {
+			daemon, ok := strings.CutSuffix(e.Name(), "."+which.String())
+			if ok && e.Type() == fs.ModeNamedPipe && !known(norm.NFC.String(daemon)) {
+				errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+			}
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("logs: %w", err)
+	}
+	return nil
 }
 
 func (c *Capturer) removeLocked(daemon string, purge bool) error {
