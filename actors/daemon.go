@@ -135,7 +135,7 @@ func (d *daemon) start(ctx actor.Context) {
 	d.logger = d.spawn(ctx, "log", func() actor.Actor {
 		return &logger{name: d.name, output: d.output, log: d.log, recorder: r}
 	})
-	c := &cell{name: d.name, host: d.host, log: d.log}
+	c := &cell{name: d.name, host: d.host, log: d.log, after: d.alarms.after}
 	d.process = d.spawn(ctx, "process", func() actor.Actor { return &process{c} })
 	ctx.Send(d.journal, recall{d.name, ctx.Self()})
 }

@@ -48,6 +48,8 @@ type (
 		Boot        time.Duration
 	}
 	treeEmptied struct{ Incarnation string }
+	// tryAgain has the task tried again that could not be done.
+	tryAgain struct{ Incarnation string }
 )
 
 func (m sendSignal) fail(err error) {
@@ -77,9 +79,10 @@ type process struct {
 
 // cell is what outlives a fault of the process actor.
 type cell struct {
-	name string
-	host Host
-	log  *slog.Logger
+	name  string
+	host  Host
+	log   *slog.Logger
+	after func(time.Duration, func())
 
 	incarnation string
 	handle      platform.Process
@@ -88,6 +91,7 @@ type cell struct {
 	died        *mainDied
 	told        bool // of died, with others of the tree left
 	task        any  // what was begun and must be done: the message to go on with after a fault
+	tries       int  // that task has failed
 }
 
 func (p *process) Receive(ctx actor.Context) {
@@ -106,9 +110,11 @@ func (p *process) Receive(ctx actor.Context) {
 	case sendSignal:
 		p.signal(msg)
 	case killTree:
-		p.kill(msg)
+		p.kill(ctx, msg)
 	case sweep:
-		p.sweep(msg)
+		p.sweep(ctx, msg)
+	case tryAgain:
+		p.tryAgain(ctx, msg)
 	case mainDied:
 		if p.current(msg.Incarnation) {
 			p.died = &msg
@@ -127,6 +133,9 @@ func (p *process) current(incarnation string) bool {
 }
 
 func (c *cell) reset(incarnation string, capture Capture) {
+	if c.incarnation != incarnation {
+		c.tries = 0
+	}
 	c.incarnation, c.capture = incarnation, capture
 	c.handle, c.forked, c.died, c.told, c.task = nil, nil, nil, false, nil
 }
@@ -138,7 +147,8 @@ func (p *process) resume(ctx actor.Context) {
 		p.attach(ctx, task)
 		return
 	case sweep:
-		p.sweep(task)
+		p.sweep(ctx, task)
+		return
 	}
 	if p.handle == nil {
 		return
@@ -152,7 +162,34 @@ func (p *process) resume(ctx actor.Context) {
 		p.finish(ctx, p.handle.Empty())
 	}
 	if task, ok := p.task.(killTree); ok {
-		p.kill(task)
+		p.kill(ctx, task)
+	}
+}
+
+// failed has the task tried again, after growing delays, and tells why it could
+// not be done: nothing follows until it is.
+func (p *process) failed(ctx actor.Context, what string, err error) {
+	p.tries++
+	delay := supervision.FaultDelay(p.tries + 1)
+	p.log.Warn(what, "daemon", p.name, "error", err, "again in", delay)
+	ctx.Send(ctx.Parent(), observed{supervision.LeftBehind{
+		Incarnation: p.incarnation, Reason: fmt.Sprintf("%s: %v; it is tried again", what, err),
+	}})
+	system, self, incarnation := ctx.ActorSystem(), ctx.Self(), p.incarnation
+	p.after(delay, func() { system.Root.Send(self, tryAgain{incarnation}) })
+}
+
+func (p *process) tryAgain(ctx actor.Context, msg tryAgain) {
+	if p.incarnation != msg.Incarnation {
+		return
+	}
+	switch task := p.task.(type) {
+	case attach:
+		p.attach(ctx, task)
+	case sweep:
+		p.sweep(ctx, task)
+	case killTree:
+		p.kill(ctx, task)
 	}
 }
 
@@ -206,7 +243,8 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 		handle, err = p.host.Adopt(msg.Process, msg.Incarnation)
 	}
 	if err != nil {
-		p.lost(msg, err)
+		p.lost(ctx, msg, err)
+		return
 	}
 	failpoint.Hit(failpoint.RecoverAdopted)
 	p.handle, p.task = handle, nil
@@ -218,46 +256,49 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 }
 
 // lost ends an incarnation whose process isn't there.
-func (p *process) lost(msg attach, err error) {
+func (p *process) lost(ctx actor.Context, msg attach, err error) {
 	var gone *platform.GoneError
 	if !errors.As(err, &gone) && !errors.Is(err, platform.ErrNotFound) {
 		// It may well run: to go on without it could start it twice. The
 		// supervisor has us look again, after growing delays.
 		panic(fmt.Errorf("could not look for the process of %s: %w", p.name, err))
 	}
+	exit := supervision.Exited{Incarnation: msg.Incarnation, At: wallNow(), Boot: p.host.Uptime(), Empty: true}
+	died := msg.Process != (supervision.Identity{})
+	if gone != nil && gone.Exit != nil {
+		exit.Exit, died = *gone.Exit, true
+	}
 	// Whatever is left of its tree must not run beside the next incarnation.
-	p.clear(msg.Incarnation, msg.Process)
+	_, err = p.host.EndLeftovers(msg.Incarnation, msg.Process)
 	if p.capture != nil {
 		p.capture.Drain()
 	}
+	if err != nil {
+		if died {
+			exit.Empty = false
+			ctx.Send(ctx.Parent(), observed{exit}) // its code might not be told a second time
+		}
+		p.failed(ctx, notEnded, err)
+		return
+	}
 	failpoint.Hit(failpoint.RecoverLost)
 	p.task = nil
-	exit := supervision.Exited{Incarnation: msg.Incarnation, At: wallNow(), Boot: p.host.Uptime(), Empty: true}
-	if gone != nil && gone.Exit != nil {
-		exit.Exit = *gone.Exit
-	} else if msg.Process == (supervision.Identity{}) {
+	if !died {
 		panic(ended{Input: supervision.NotFound{Incarnation: msg.Incarnation}})
 	}
 	panic(ended{Input: exit})
 }
 
-// clear ends what is left of an incarnation whose main process is dead. If that
-// can't be known for lack of descriptors, it is tried again as every fault is.
-func (p *process) clear(incarnation string, main supervision.Identity) {
-	_, err := p.host.EndLeftovers(incarnation, main)
-	if platform.IsLack(err) {
-		panic(fmt.Errorf("could not look for what %s left behind: %w", p.name, err))
-	}
-	if err != nil {
-		p.log.Warn("could not end what a daemon left behind", "daemon", p.name, "error", err)
-	}
-}
+const notEnded = "what it left behind can't be ended"
 
 // sweep ends what a main process left that died under an earlier manager.
-func (p *process) sweep(msg sweep) {
+func (p *process) sweep(ctx actor.Context, msg sweep) {
 	p.reset(msg.Incarnation, msg.Capture)
 	p.task = msg
-	p.clear(msg.Incarnation, supervision.Identity{})
+	if _, err := p.host.EndLeftovers(msg.Incarnation, supervision.Identity{}); err != nil {
+		p.failed(ctx, notEnded, err)
+		return
+	}
 	if p.capture != nil {
 		p.capture.Drain()
 	}
@@ -265,15 +306,16 @@ func (p *process) sweep(msg sweep) {
 	panic(ended{Input: supervision.TreeEmpty{Incarnation: msg.Incarnation}})
 }
 
-func (p *process) kill(msg killTree) {
+func (p *process) kill(ctx actor.Context, msg killTree) {
 	if !p.current(msg.Incarnation) {
 		return
 	}
 	p.task = msg
 	if err := p.handle.Kill(); err != nil {
-		p.log.Warn("could not kill all of a daemon", "daemon", p.name, "error", err)
+		p.failed(ctx, "not all of it can be killed", err)
+		return
 	}
-	p.task = nil
+	p.task, p.tries = nil, 0
 }
 
 func (p *process) watch(ctx actor.Context) {

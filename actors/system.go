@@ -50,8 +50,9 @@ type Options struct {
 	// start, if the one there is dies.
 	KeeperArgs []string
 
-	bootID string         // tests: pretend to be on another boot
-	faults persist.Faults // tests: of the journal
+	bootID string          // tests: pretend to be on another boot
+	faults persist.Faults  // tests: of the journal
+	hinder func(Host) Host // tests: what goes wrong with processes
 }
 
 // System is a running manager. It implements [api.Manager].
@@ -148,8 +149,12 @@ func Start(o Options) (_ *System, err error) {
 		}
 	}
 	rebooted := recovered.BootID != "" && recovered.BootID != bootID
+	processes := Host(host)
+	if o.hinder != nil {
+		processes = o.hinder(host)
+	}
 	s.tree = tree{
-		host: host, keep: o.Store, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
+		host: processes, keep: o.Store, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
 		found: found{
 			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, BootID: bootID},

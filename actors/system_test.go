@@ -69,7 +69,8 @@ type fixture struct {
 	log  *logBuffer
 	boot string // the boot that is pretended; empty is the real one
 
-	faults persist.Faults // of the journal
+	faults persist.Faults  // of the journal
+	hinder func(Host) Host // what goes wrong with processes
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -83,7 +84,7 @@ func (f *fixture) begin() {
 	f.t.Helper()
 	f.log = new(logBuffer)
 	s, err := Start(Options{
-		DataDir: f.dir, Version: "test", bootID: f.boot, faults: f.faults,
+		DataDir: f.dir, Version: "test", bootID: f.boot, faults: f.faults, hinder: f.hinder,
 		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(f.log), nil)),
 	})
 	if err != nil {

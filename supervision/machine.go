@@ -126,6 +126,13 @@ type (
 	// TreeEmpty: the main process was dead before, now all is gone. An Exited
 	// with Empty says the same to whoever knows of the death already.
 	TreeEmpty struct{ Incarnation string }
+	// LeftBehind: its main process isn't there or is being ended, and others
+	// of its tree can't be ended for now. Who tells this tries on, and tells
+	// the end. Nothing starts beside them.
+	LeftBehind struct {
+		Incarnation string
+		Reason      string
+	}
 	// TimerFired: the timer armed with Gen is due.
 	TimerFired struct{ Gen uint64 }
 	// Recover: a manager begins to look after it (a new one, or this one
@@ -456,8 +463,27 @@ func (in NotFound) apply(m *Machine) {
 	case Starting:
 		m.begin("the start was interrupted before the fork")
 	case Stopping:
+		m.disarm()
 		m.gone()
 	}
+}
+
+func (in LeftBehind) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation {
+		return
+	}
+	switch m.Rec.State {
+	case Starting: // the start was interrupted; it is made good once they are gone
+		m.Rec.State, m.Rec.After, m.Rec.Leftovers = Stopping, AfterStart, true
+	case Stopping:
+		if m.Rec.Reason == in.Reason {
+			return
+		}
+	default:
+		return
+	}
+	m.Rec.Reason = in.Reason
+	m.event(EventStopping, "%s", in.Reason)
 }
 
 func (in StartFailed) apply(m *Machine) {

@@ -21,6 +21,7 @@ type world struct {
 	live   map[string]bool // incarnations whose main process runs
 	left   map[string]bool // incarnations of which only others are left
 	forks  map[string]bool // forks under way
+	lost   map[string]bool // incarnations whose main process isn't there, and whose left-overs won't die
 	armed  uint64
 	due    time.Duration
 	gone   bool
@@ -31,7 +32,7 @@ func newWorld(d *spec.Daemon) *world {
 	return &world{
 		m:   &Machine{Name: d.Name, Reg: Registration{Spec: d}, Rec: Record{State: Stopped, Wanted: WantStopped}},
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), boot: time.Hour,
-		live: map[string]bool{}, left: map[string]bool{}, forks: map[string]bool{},
+		live: map[string]bool{}, left: map[string]bool{}, forks: map[string]bool{}, lost: map[string]bool{},
 	}
 }
 
@@ -368,7 +369,11 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 			case "empty":
 				if w.left[inc] {
 					delete(w.left, inc)
-					w.step(TreeEmpty{inc})
+					if w.lost[inc] {
+						w.step(NotFound{inc})
+					} else {
+						w.step(TreeEmpty{inc})
+					}
 				}
 			case "timer":
 				if w.armed != 0 {
@@ -387,11 +392,22 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 							w.step(Attached{Incarnation: inc, Process: Identity{PID: 100 + w.ids}, At: w.now, Boot: w.boot})
 						case e.Process == (Identity{}):
 							delete(w.forks, inc)
+							if w.left[inc] = rapid.Bool().Draw(t, "left behind"); w.left[inc] {
+								w.lost[inc] = true
+								w.step(LeftBehind{Incarnation: inc, Reason: "it won't die"})
+								break
+							}
+							delete(w.left, inc)
 							w.step(NotFound{inc})
 						default:
 							t.Fatalf("attach to %v, which is dead and was told of", e)
 						}
 					case Sweep:
+						if rapid.Bool().Draw(t, "left behind") {
+							w.lost[inc] = true
+							w.step(LeftBehind{Incarnation: inc, Reason: "it won't die"})
+							break
+						}
 						delete(w.left, inc)
 						w.step(TreeEmpty{inc})
 					}
@@ -412,7 +428,7 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 				if rec.State == Running && !w.live[rec.Incarnation] {
 					t.Fatalf("running without a process")
 				}
-				if rec.State == Stopping && !w.forks[rec.Incarnation] && w.armed == 0 && !w.m.forced {
+				if rec.State == Stopping && !w.forks[rec.Incarnation] && !w.lost[rec.Incarnation] && w.armed == 0 && !w.m.forced {
 					t.Fatalf("stopping without a timer that kills; events %s", kinds(w.events))
 				}
 			case Backoff:
