@@ -13,6 +13,6 @@ import (
 func main() {
 	runtime.MemProfileRate = 0 // nobody reads the profile, and its table takes a megabyte
 	os.Exit(cli.Main(os.Args[1:], func(o cli.ManagerOptions) (cli.RunningManager, error) {
-		return actors.Start(actors.Options{DataDir: o.DataDir, Version: o.Version, Logger: o.Logger, Store: o.Store, KeeperArgs: o.KeeperArgs})
+		return actors.Start(actors.Options{DataDir: o.DataDir, Version: o.Version, Logger: o.Logger, Store: o.Store, KeeperArgs: o.KeeperArgs, Binary: o.Binary})
 	}))
 }

@@ -19,8 +19,17 @@ import (
 	"github.com/cyber-boost/syspulse/api/client"
 )
 
+// syspulse is the program under test.
+var syspulse = main
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"syspulse": main})
+	if len(os.Args) > 1 && os.Args[1] == api.ProveArgument {
+		main() // by a path that has no name
+		return
+	}
+	testscript.Main(m, map[string]func(){
+		"syspulse": syspulse, "good": syspulse, "hanging": syspulse, "crashing": syspulse, "leaving": syspulse,
+	})
 }
 
 // TestScripts runs the sessions in testdata/script, each against a data

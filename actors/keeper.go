@@ -35,13 +35,16 @@ func (g *keeperGuard) watch() {
 		return
 	}
 	failpoint.Peer(pid)
-	if err := g.host.OnDeath(pid, g.lost); err != nil {
+	if err := g.host.OnDeath(pid, func() { g.lost(pid) }); err != nil {
 		g.log.Warn("the keeper can't be watched: if it dies, it is not replaced", "error", err)
 	}
 }
 
 // lost is called when a keeper has died, and when one could not be made.
-func (g *keeperGuard) lost() {
+func (g *keeperGuard) lost(pid int) {
+	if g.store.KeeperPID() != pid {
+		return // sent away
+	}
 	select {
 	case <-g.done:
 		return
@@ -67,11 +70,17 @@ func (g *keeperGuard) replace() {
 	pid, err := g.make()
 	if err != nil {
 		g.log.Error("can't make a keeper", "error", err)
-		g.lost()
+		g.lost(0)
 		return
 	}
 	failpoint.Peer(pid)
 	g.log.Info("a new keeper runs", "pid", pid)
+}
+
+// beginOne makes a keeper where there is none.
+func (g *keeperGuard) beginOne() error {
+	_, err := g.make()
+	return err
 }
 
 func (g *keeperGuard) make() (int, error) {
@@ -86,11 +95,14 @@ func (g *keeperGuard) make() (int, error) {
 	}
 	defer self.Close()
 	args := append([]string{"syspulse", keeper.Argument}, g.args...)
-	pid, err := g.host.StartHelper(args, keeper.Environment(os.Environ()), []*os.File{socket, self}, g.lost)
+	known := make(chan int, 1)
+	pid, err := g.host.StartHelper(args, keeper.Environment(os.Environ()), []*os.File{socket, self}, func() { g.lost(<-known) })
 	if err != nil {
 		return 0, err
 	}
-	return pid, g.store.Adopt(pid, socket)
+	err = g.store.Adopt(pid, socket)
+	known <- pid
+	return pid, err
 }
 
 // keeperPID is nil without a keeper.

@@ -49,6 +49,9 @@ type Options struct {
 	// KeeperArgs are the arguments of the managers that a new keeper would
 	// start, if the one there is dies.
 	KeeperArgs []string
+	// Binary is the path by which this program was started, for upgrades; "":
+	// the manager can't be replaced.
+	Binary string
 
 	bootID string          // tests: pretend to be on another boot
 	faults persist.Faults  // tests: of the journal
@@ -58,6 +61,7 @@ type Options struct {
 // System is a running manager. It implements [api.Manager].
 type System struct {
 	tree
+	upgrade upgrade
 	system  *actor.ActorSystem
 	root    *actor.PID
 	store   *persist.Store
@@ -165,9 +169,14 @@ func Start(o Options) (_ *System, err error) {
 		o.Logger.Warn(n)
 	}
 	s.closers = append(s.closers, s.alarms.stop)
+	if how := o.Store.FailedUpgrade(); how != "" {
+		s.found.Notices = append(s.found.Notices, "the new binary of an upgrade "+how+"; this is the one before it")
+	}
 	s.run()
 	guardian := &keeperGuard{host: host, store: o.Store, args: o.KeeperArgs, log: o.Logger, done: s.done}
 	guardian.watch()
+	s.upgrade = upgrade{binary: o.Binary, dir: o.DataDir, host: host, guard: guardian, proved: make(chan *os.File, 1)}
+	removeProofs(o.DataDir)
 	return s, nil
 }
 

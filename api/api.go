@@ -77,6 +77,11 @@ type Manager interface {
 	// and starts what is wanted running.
 	Import(ctx context.Context, s State) ([]Result, error)
 
+	// Upgrade replaces the manager by the binary that is on disk now, as the
+	// same process; no daemon is touched. It returns when that binary has
+	// proved itself; the replacement follows at once.
+	Upgrade(ctx context.Context, req UpgradeRequest) (Upgrade, error)
+
 	// Shutdown ends the manager. It returns when the daemons have ended (with
 	// KeepDaemons, when all is written); the process exits soon after.
 	// A second call while one waits speeds it up if it has Force.
@@ -402,6 +407,18 @@ const StateVersion = 1
 type ExportedState struct {
 	Registration
 	Wanted supervision.Wanted `json:"wanted"`
+}
+
+// UpgradeRequest replaces the manager.
+type UpgradeRequest struct {
+	Binary string `json:"binary,omitempty"` // absolute path; "" is the one that the manager was started by
+}
+
+// Upgrade is what replaces the manager.
+type Upgrade struct {
+	Binary  string `json:"binary"`
+	From    string `json:"from"` // versions
+	Version string `json:"version"`
 }
 
 // ShutdownRequest ends the manager.

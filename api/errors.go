@@ -21,6 +21,7 @@ const (
 	CodeInvalid      Code = "invalid"       // the request can't be meant so
 	CodeTimeout      Code = "timeout"       // a wait took longer than asked for
 	CodeShuttingDown Code = "shutting_down" // the manager is ending
+	CodeReplacing    Code = "replacing"     // the manager is being replaced by another binary; nothing was done, ask again
 	CodeUnsupported  Code = "unsupported"   // not on this platform or in this build
 	CodeNoRoute      Code = "no_route"      // no such path or method
 	CodeTooLarge     Code = "too_large"     // the request is larger than the server reads
@@ -40,6 +41,7 @@ var statuses = map[Code]struct {
 	CodeInvalid:      {http.StatusBadRequest, "The request is not valid"},
 	CodeTimeout:      {http.StatusGatewayTimeout, "The wait timed out"},
 	CodeShuttingDown: {http.StatusServiceUnavailable, "The manager is shutting down"},
+	CodeReplacing:    {http.StatusServiceUnavailable, "The manager is being replaced"},
 	CodeUnsupported:  {http.StatusNotImplemented, "Not supported here"},
 	CodeNoRoute:      {http.StatusNotFound, "No such path"},
 	CodeTooLarge:     {http.StatusRequestEntityTooLarge, "The request is too large"},
@@ -90,6 +92,7 @@ var (
 	ErrInvalid      error = &Error{Code: CodeInvalid}
 	ErrTimeout      error = &Error{Code: CodeTimeout}
 	ErrShuttingDown error = &Error{Code: CodeShuttingDown}
+	ErrReplacing    error = &Error{Code: CodeReplacing}
 	ErrUnsupported  error = &Error{Code: CodeUnsupported}
 	ErrNoManager    error = &Error{Code: CodeNoManager}
 )

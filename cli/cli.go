@@ -35,6 +35,9 @@ type ManagerOptions struct {
 	Store *keeper.Store
 	// KeeperArgs are the arguments of managers that a keeper starts.
 	KeeperArgs []string
+	// Binary is the path by which this program was started; "": the manager
+	// can't be replaced.
+	Binary string
 }
 
 // RunningManager is a manager in this process.
@@ -45,6 +48,10 @@ type RunningManager interface {
 	Done() <-chan struct{}
 	// Err is why, nil after Shutdown. Valid once Done is closed.
 	Err() error
+	// Upgrades gives a binary that is to take over this process.
+	Upgrades() <-chan *os.File
+	// Replace makes it this process. It returns only if that failed.
+	Replace(*os.File) error
 	// Close frees what it holds. It ends no daemon.
 	Close()
 }
@@ -95,6 +102,7 @@ type app struct {
 	// inherit takes over what a manager before this one had kept; nil in tests.
 	inherit func() *keeper.Store
 	store   *keeper.Store // of the daemon command
+	binary  string        // by which it was started
 
 	// dial stands in for the client in tests.
 	dial func(socket string) api.Manager
@@ -232,7 +240,8 @@ func (a *app) root() *cobra.Command {
 	add("daemons", a.cmdAdd(), a.cmdStart(), a.cmdStop(), a.cmdRestart(), a.cmdSignal(), a.cmdRemove())
 	add("look", a.cmdStatus(), a.cmdList(), a.cmdLogs(), a.cmdHistory(), a.cmdEvents())
 	add("files", a.cmdInit(), a.cmdCheck())
-	add("manager", a.cmdPing(), a.cmdShutdown(), a.cmdState(), a.cmdVersion(), a.cmdCompletion())
+	root.AddCommand(a.cmdProve())
+	add("manager", a.cmdPing(), a.cmdUpgrade(), a.cmdShutdown(), a.cmdState(), a.cmdVersion(), a.cmdCompletion())
 	return root
 }
 

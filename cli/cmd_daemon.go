@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/spec"
 )
 
@@ -38,6 +41,10 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.inherit != nil {
 				a.store = a.inherit()
+				if a.binary = os.Getenv(keeper.BinaryVariable); a.binary == "" {
+					a.binary = startedBy()
+					_ = os.Setenv(keeper.BinaryVariable, a.binary)
+				}
 				if !noKeeper && a.store.Offered() {
 					err := a.store.Become(os.Args[1:])
 					return fmt.Errorf("can't start the keeper: %w; --no-keeper does without", err)
@@ -57,7 +64,7 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 				defer f.Close()
 				log = fileLog
 			}
-			return a.runDaemon(cmd.Context(), log, files, set)
+			return a.runDaemon(cmd.Context(), log, files, set, noKeeper)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "file", nil, "register what this `FILE` holds (repeatable)")
@@ -66,6 +73,29 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 	cmd.Flags().MarkHidden("background")
 	cmd.MarkFlagFilename("file", "sys", "toml")
 	return cmd
+}
+
+// startedBy is the path by which the user started this program, if what is there
+// is this program: a symbolic link to the present version is followed anew at an
+// upgrade.
+func startedBy() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	path, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return self
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return self
+	}
+	a, err1 := os.Stat(self)
+	b, err2 := os.Stat(path)
+	if err1 != nil || err2 != nil || !os.SameFile(a, b) {
+		return self
+	}
+	return path
 }
 
 // loadAtStart reads the files when a user has started this manager. One that
@@ -88,12 +118,12 @@ func load(files []string) (*spec.Set, error) {
 // endSignals are those that end a manager.
 var endSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
-func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, set *spec.Set) (err error) {
+func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, set *spec.Set, noKeeper bool) (err error) {
 	// The command's own context ends at the first signal; a manager counts
 	// them, and those of its first moments too.
 	ctx = context.WithoutCancel(ctx)
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, append([]os.Signal{sigHangup}, endSignals...)...)
+	signal.Notify(signals, append([]os.Signal{sigHangup, sigUpgrade}, endSignals...)...)
 	defer signal.Stop(signals)
 	if a.store.Keeps() {
 		// A panic is a death by signal then, and not an exit with a code that
@@ -107,6 +137,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 	if err != nil {
 		return err
 	}
+	h.noKeeper = noKeeper
 	defer h.close()
 	log.Info("the manager runs", "pid", os.Getpid(), "version", Version(), "socket", h.socket)
 
@@ -158,7 +189,13 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 				log.Error("the files were not applied", "error", err)
 			}
 			h.serve() // whoever gets an answer finds the files' daemons
+		case f := <-h.Upgrades():
+			wg.Go(func() { h.replace(f) })
 		case sig := <-signals:
+			if sig == sigUpgrade {
+				wg.Go(func() { _, _ = h.Upgrade(ctx, api.UpgradeRequest{}) }) // it logs what came of it
+				continue
+			}
 			if sig != sigHangup {
 				shutdown(sig.String())
 				continue

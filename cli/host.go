@@ -25,6 +25,7 @@ type host struct {
 	server   *server.Server
 	served   chan error // nil before serve
 	store    *keeper.Store
+	noKeeper bool
 	log      *slog.Logger
 }
 
@@ -42,7 +43,7 @@ func (a *app) openHost(log *slog.Logger) (*host, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("can't make the data directory: %w", err)
 	}
-	m, err := a.start(ManagerOptions{DataDir: dir, Version: Version(), Logger: log, Store: a.store, KeeperArgs: os.Args[1:]})
+	m, err := a.start(ManagerOptions{DataDir: dir, Version: Version(), Logger: log, Store: a.store, KeeperArgs: os.Args[1:], Binary: a.binary})
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +63,43 @@ func (h *host) serve() {
 	failpoint.Hit(failpoint.RecoverServe)
 	h.served = make(chan error, 1)
 	go func() { h.served <- h.server.Serve(h.listener) }()
+	h.store.Ready()
+	if h.store.OnTrial() {
+		time.AfterFunc(keeper.TrialTime, h.trusted)
+	} else {
+		h.trusted()
+	}
+}
+
+// trusted makes this binary the one that the manager is started from after a
+// crash.
+func (h *host) trusted() {
 	if err := h.store.KeepBinary(); err != nil {
 		h.log.Warn("after a crash, the manager is started from the binary that is on the disk then", "error", err)
 	}
-	h.store.Ready()
+	if h.store.OnTrial() {
+		failpoint.Hit(failpoint.UpgradeTrusted)
+		h.log.Info("the new binary is trusted from now on")
+	}
+	if h.noKeeper {
+		h.store.Dismiss()
+	}
+}
+
+// upgradePatience is how long an upgrade waits for the answers that are being
+// given. What takes longer is cut off: the command goes on, its client has no
+// answer.
+const upgradePatience = 2 * time.Second
+
+// replace hands this process to another binary. It returns only if that failed.
+func (h *host) replace(f *os.File) {
+	if n := h.server.Pause(upgradePatience); n > 0 {
+		h.log.Warn("an upgrade cuts off clients that wait for long answers; what they asked for goes on", "clients", n)
+	}
+	err := h.Replace(f)
+	h.server.Resume()
+	h.store.Ready() // which ends the trial
+	h.log.Error("the upgrade failed; this manager goes on", "error", err)
 }
 
 // close ends what openHost began. The socket vanishes last: whoever waits for

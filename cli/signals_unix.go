@@ -11,6 +11,7 @@ import (
 
 var (
 	sigHangup      os.Signal = syscall.SIGHUP
+	sigUpgrade     os.Signal = syscall.SIGUSR2
 	ignoredSignals           = []os.Signal{syscall.SIGPIPE}
 )
 

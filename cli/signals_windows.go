@@ -17,6 +17,7 @@ func (noSignal) String() string { return "hangup" }
 
 var (
 	sigHangup      os.Signal = noSignal{}
+	sigUpgrade     os.Signal = noSignal{}
 	ignoredSignals           = []os.Signal{noSignal{}}
 )
 

@@ -161,6 +161,9 @@ func (f *fakeRunning) Done() <-chan struct{} { return f.Ended() }
 func (f *fakeRunning) Err() error            { return nil }
 func (f *fakeRunning) Close()                { f.closed.Do(f.onEnd) }
 
+func (f *fakeRunning) Upgrades() <-chan *os.File { return nil }
+func (f *fakeRunning) Replace(*os.File) error    { return errors.ErrUnsupported }
+
 // hosted is an app whose manager is in its own process.
 func hosted(t *testing.T, f *apitest.Fake) (a *app, closed *bool) {
 	dir, err := os.MkdirTemp("", "sp") // short enough for a socket

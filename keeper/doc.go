@@ -24,6 +24,8 @@
 // standard library's os and syscall.
 package keeper
 
+import "time"
+
 // Argument is the first argument that makes this binary a keeper. The arguments
 // of the manager follow.
 const Argument = "__keeper"
@@ -36,6 +38,12 @@ const (
 	// managerVariable is the pid of a manager that runs already, for a keeper
 	// that this one has made.
 	managerVariable = "SYSPULSE_KEEPER_OF"
+	// rollbackVariable tells a manager how the new binary of an upgrade ended,
+	// in whose place it was started.
+	rollbackVariable = "SYSPULSE_ROLLBACK"
+	// BinaryVariable is the path that the manager was started by. What is
+	// running may be another file by now.
+	BinaryVariable = "SYSPULSE_BINARY"
 )
 
 // Descriptors of a keeper that a running manager has made.
@@ -57,3 +65,7 @@ const (
 	// ExitsName is where the keeper notes how processes ended.
 	ExitsName = "exits"
 )
+
+// TrialTime is how long a binary that took over a manager's process has to
+// answer clients, and must live, until the one before it is given up.
+const TrialTime = 10 * time.Second

@@ -12,6 +12,8 @@ const (
 	msgBarrier  = "BARRIER=1"
 	msgNoPoll   = "FDPOLL=0" // a pidfd hangs up when its process has died; that is when it is needed
 
+	msgLeave = "X_SYSPULSE_LEAVE=1" // the keeper isn't needed any more
+
 	keyName  = "FDNAME="
 	keyTrial = "X_SYSPULSE_TRIAL=" // milliseconds in which another binary must prove itself
 	keyExit  = "X_SYSPULSE_EXIT="  // the code with which the manager ends now
@@ -22,9 +24,10 @@ const maxFDs = 253
 
 // message is a datagram.
 type message struct {
-	ready, stopping, store, remove, barrier bool
-	name                                    string
-	trial, exit                             string
+	ready, stopping, store, remove, barrier, leave bool
+
+	name        string
+	trial, exit string
 }
 
 func parseMessage(b []byte) message {
@@ -39,6 +42,8 @@ func parseMessage(b []byte) message {
 			m.store = true
 		case line == msgRemove:
 			m.remove = true
+		case line == msgLeave:
+			m.leave = true
 		case line == msgBarrier:
 			m.barrier = true
 		case strings.HasPrefix(line, keyName):

@@ -3,6 +3,7 @@ package keeper
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,7 +56,8 @@ type process struct {
 	pending  []os.Signal // what no manager has got
 	trial    bool        // another binary proves itself
 	trialEnd *time.Timer
-	leaving  *int // the code that a manager which is no child is about to exit with
+	rollback string // how the new binary of an upgrade ended, until its successor is ready
+	leaving  *int   // the code that a manager which is no child is about to exit with
 }
 
 // run is the keeper's life. It returns its exit code.
@@ -227,6 +229,9 @@ func (k *process) message(m message, fds []int, from int) {
 			k.beginTrial(time.Duration(ms) * time.Millisecond)
 		}
 	}
+	if ours && m.leave {
+		k.done <- 0
+	}
 	if ours && m.exit != "" {
 		if code, err := strconv.Atoi(m.exit); err == nil {
 			k.leaving = &code
@@ -264,7 +269,7 @@ func tell(addr string, m message) {
 
 // managerReady: whoever died before is the new manager's business now.
 func (k *process) managerReady() {
-	k.ready = true
+	k.ready, k.rollback = true, ""
 	for _, sig := range k.pending {
 		k.send(sig.(syscall.Signal))
 	}
@@ -367,6 +372,7 @@ func (k *process) ended(ws syscall.WaitStatus) {
 		how = "exited with code " + strconv.Itoa(ws.ExitStatus())
 	}
 	if wasTrial {
+		k.rollback = how
 		how += " within the time of its trial; the binary before it goes on"
 	}
 	var delay time.Duration
@@ -402,13 +408,14 @@ func (k *process) start() {
 	fds, names := k.table.pass()
 	env := make([]string, 0, 32)
 	for _, kv := range os.Environ() {
-		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "FDSTORE", keeperVariable, managerVariable:
-		default:
+		if name, _, _ := strings.Cut(kv, "="); !slices.Contains(variables, name) {
 			env = append(env, kv)
 		}
 	}
 	env = append(env, "NOTIFY_SOCKET="+k.addr, keeperVariable+"="+strconv.Itoa(os.Getpid()))
+	if k.rollback != "" {
+		env = append(env, rollbackVariable+"="+k.rollback)
+	}
 	if len(fds) > 0 {
 		// No LISTEN_PID: its pid isn't known before the fork. The keeper's
 		// variable and the parent's pid stand for it.

@@ -19,8 +19,10 @@ import (
 // another binary by exec. Its methods may be called concurrently, and none waits
 // for the other side.
 type Store struct {
-	pid       int  // of the keeper; 0 without
-	successor bool // what was kept by a predecessor came with it
+	pid       int    // of the keeper; 0 without
+	failed    string // how the new binary of an upgrade ended; "" if none did
+	onTrial   bool   // another binary has handed this process over
+	successor bool   // what was kept by a predecessor came with it
 
 	mu        sync.Mutex
 	held      map[string][]int // ours: what is kept, or would be
@@ -48,6 +50,7 @@ func Inherit() *Store {
 	failpoint.Hit(failpoint.HandoverTake)
 	keeper, _ := strconv.Atoi(os.Getenv(keeperVariable))
 	handed := s.handed()
+	s.onTrial = handed
 	if keeper > 0 && (handed || keeper == os.Getppid()) {
 		s.pid = keeper
 		SetName("syspulse")
@@ -73,6 +76,7 @@ func Inherit() *Store {
 	if !s.keeps {
 		clear(s.stored)
 	}
+	s.failed = os.Getenv(rollbackVariable)
 	for _, name := range variables {
 		_ = os.Unsetenv(name)
 	}
@@ -83,7 +87,7 @@ func Inherit() *Store {
 
 // variables are those by which a manager learns of its keeper and of what is
 // kept, and which are nobody else's.
-var variables = []string{"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "FDSTORE", keeperVariable, managerVariable, handedVariable}
+var variables = []string{"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "FDSTORE", keeperVariable, managerVariable, handedVariable, rollbackVariable}
 
 func dial(addr string) *os.File {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
@@ -219,6 +223,29 @@ func (s *Store) KeepBinary() error {
 	s.held[BinaryName] = []int{fd}
 	s.storeLocked(BinaryName) // in the place of another
 	return nil
+}
+
+// OnTrial reports whether this binary has taken over from another, in the same
+// process, and must prove itself.
+func (s *Store) OnTrial() bool { return s != nil && s.onTrial }
+
+// FailedUpgrade is how the new binary of an upgrade ended in whose place this one
+// was started; "" if this is no such case.
+func (s *Store) FailedUpgrade() string {
+	if s == nil {
+		return ""
+	}
+	return s.failed
+}
+
+// Dismiss ends a keeper that was made for an upgrade alone.
+func (s *Store) Dismiss() {
+	if s.KeeperPID() == 0 {
+		return
+	}
+	s.notify(msgLeave)
+	s.Barrier(barrierPatience)
+	s.Lost()
 }
 
 // Ready tells who started us that clients are answered.

@@ -48,6 +48,15 @@ func (*Store) Keeps() bool { return false }
 // KeepBinary does nothing.
 func (*Store) KeepBinary() error { return nil }
 
+// OnTrial is false.
+func (*Store) OnTrial() bool { return false }
+
+// FailedUpgrade is empty: there is no keeper to bring a binary back.
+func (*Store) FailedUpgrade() string { return "" }
+
+// Dismiss does nothing.
+func (*Store) Dismiss() {}
+
 // Settle does nothing.
 func (*Store) Settle() {}
 

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 )
 
-// stateFormat is the version of everything in the folder state. It rises when
+// StateFormat is the version of everything in the folder state. It rises when
 // an older build would read it wrong; see journal.proto for what does not
 // need that.
-const stateFormat = 1
+const StateFormat = 1
 
 // ErrNewerState is returned by Open if a newer version wrote the journal.
 var ErrNewerState = errors.New("the state is of a newer version")
@@ -43,9 +43,9 @@ func (s *Store) checkFormat(write bool) error {
 	default:
 		var f formatFile
 		if json.Unmarshal(b, &f) == nil && f.Format > 0 && (f.Check == "" || f.Check == f.sum()) {
-			if f.Format > stateFormat {
+			if f.Format > StateFormat {
 				return fmt.Errorf("%w: %s was written by syspulse %s in format %d, and this is syspulse %s, which knows formats up to %d; run that version or a later one, or use another --data-dir",
-					ErrNewerState, s.stateDir, orUnknown(f.Version), f.Format, orUnknown(s.opts.Version), stateFormat)
+					ErrNewerState, s.stateDir, orUnknown(f.Version), f.Format, orUnknown(s.opts.Version), StateFormat)
 			}
 			return nil
 		}
@@ -62,7 +62,7 @@ func (s *Store) checkFormat(write bool) error {
 	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
 		return fmt.Errorf("the folder of the journal can't be made: %w", err)
 	}
-	f := formatFile{Format: stateFormat, Version: s.opts.Version}
+	f := formatFile{Format: StateFormat, Version: s.opts.Version}
 	f.Check = f.sum()
 	b, err = json.Marshal(f)
 	if err != nil {

@@ -191,6 +191,12 @@ func (h *host) StartHelper(args, env []string, files []*os.File, f func()) (int,
 	return pid, err
 }
 
+// PrepareExec implements Host.
+func (h *host) PrepareExec() (resume func()) {
+	unix.Umask(h.spawner.umask)
+	return func() { unix.Umask(0o077) }
+}
+
 // OnDeath implements Host.
 func (h *host) OnDeath(pid int, f func()) error {
 	fd, err := openPidfd(pid)

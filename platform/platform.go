@@ -132,6 +132,10 @@ type Host interface {
 	// yet, its parent's for example.
 	OnDeath(pid int, f func()) error
 
+	// PrepareExec gives back what this process has changed of itself and exec
+	// passes on: the umask. resume takes it again, should exec fail.
+	PrepareExec() (resume func())
+
 	// Close lets go of everything and ends no process.
 	Close() error
 }

@@ -3,6 +3,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -449,6 +450,11 @@ func (f *Fake) Import(ctx context.Context, st api.State) ([]api.Result, error) {
 		req.Daemons = append(req.Daemons, d.Registration)
 	}
 	return f.Add(ctx, req)
+}
+
+// Upgrade implements api.Manager. It changes nothing.
+func (f *Fake) Upgrade(ctx context.Context, req api.UpgradeRequest) (api.Upgrade, error) {
+	return api.Upgrade{Binary: cmp.Or(req.Binary, "/usr/bin/syspulse"), From: "1.0.0", Version: "1.1.0"}, nil
 }
 
 // Shutdown implements api.Manager.

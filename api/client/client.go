@@ -146,6 +146,17 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if method == http.MethodGet && errors.Is(err, errVanished) {
 		resp, err = c.sendOnce(ctx, method, path, query, in)
 	}
+	for giveUp := time.Now().Add(answerTimeout); errors.Is(err, api.ErrReplacing) && time.Now().Before(giveUp); {
+		// Nothing was done, so it may be sent again whatever it is. The next
+		// manager's connections are others.
+		c.Close()
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		resp, err = c.sendOnce(ctx, method, path, query, in)
+	}
 	return resp, err
 }
 
@@ -428,6 +439,11 @@ func (c *Client) Export(ctx context.Context) (api.State, error) {
 // Import implements [api.Manager].
 func (c *Client) Import(ctx context.Context, s api.State) ([]api.Result, error) {
 	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/state", nil, s)
+}
+
+// Upgrade implements [api.Manager].
+func (c *Client) Upgrade(ctx context.Context, req api.UpgradeRequest) (api.Upgrade, error) {
+	return call[api.Upgrade](ctx, c, false, http.MethodPost, "/v1/upgrade", nil, req)
 }
 
 // Shutdown implements [api.Manager]. It also waits until nobody answers on

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,6 +104,16 @@ func (s *Server) table() []route {
 			return answer(s, w)(st, err)
 		}},
 		{"POST", "/v1/state", post(s, checkState, m.Import)},
+		{"POST", "/v1/upgrade", func(w http.ResponseWriter, r *http.Request) error {
+			var req api.UpgradeRequest
+			if err := body(w, r, &req, true); err != nil {
+				return err
+			}
+			if req.Binary != "" && !filepath.IsAbs(req.Binary) {
+				return api.Invalid("binary must be an absolute path, not " + strconv.Quote(req.Binary))
+			}
+			return answer(s, w)(m.Upgrade(r.Context(), req))
+		}},
 		{"POST", "/v1/shutdown", func(w http.ResponseWriter, r *http.Request) error {
 			var req api.ShutdownRequest
 			if err := body(w, r, &req, true); err != nil {

@@ -48,6 +48,7 @@ type Server struct {
 	routes  []route
 
 	finishers finishers
+	gate      gate
 
 	mu      sync.Mutex     // held to close closing and to add to streams
 	closing chan struct{}  // closed when no stream may go on
@@ -130,9 +131,16 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes {
 		mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
-			if err := rt.handle(w, r); err != nil {
+			leave, err := s.gate.enter()
+			if err == nil {
+				defer leave()
+				err = rt.handle(w, r.WithContext(context.WithValue(r.Context(), leaveKey{}, leave)))
+			}
+			if err != nil {
 				s.fail(w, r, err)
 			}
+			// The answer is on its way before it counts as given.
+			_ = http.NewResponseController(w).Flush()
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

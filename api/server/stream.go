@@ -57,6 +57,9 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name strin
 		return err
 	}
 
+	if leave, ok := r.Context().Value(leaveKey{}).(func()); ok && r.URL.Query().Has("follow") {
+		leave() // nobody waits for the end of what has none
+	}
 	type item struct {
 		value T
 		err   error
