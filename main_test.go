@@ -52,7 +52,11 @@ func TestScripts(t *testing.T) {
 			data := filepath.Join(env.WorkDir, "data")
 			env.Setenv("SYSPULSE_DATA_DIR", data)
 			env.Setenv("HOME", env.WorkDir)
-			env.Defer(func() { endManager(data) })
+			env.Defer(func() { endManagers(env.WorkDir) })
+			// A script that is over time is ended by killing its commands. A
+			// manager outlives that of its keeper, and holds their outputs.
+			last := time.AfterFunc(time.Until(deadline)+10*time.Second, func() { endManagers(env.WorkDir) })
+			env.Defer(func() { last.Stop() })
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -71,11 +75,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// endManager ends what a script that failed may have left.
-func endManager(data string) {
-	c := client.New(api.SocketPath(data))
-	defer c.Close()
-	_ = c.Shutdown(context.Background(), api.ShutdownRequest{Force: true}) // none may be running
+// endManagers ends what a script that failed may have left, in whatever data
+// directory it has in its folder.
+func endManagers(dir string) {
+	locks, _ := filepath.Glob(filepath.Join(dir, "*", "lock"))
+	for _, lock := range locks {
+		c := client.New(api.SocketPath(filepath.Dir(lock)))
+		_ = c.Shutdown(context.Background(), api.ShutdownRequest{Force: true}) // none may be running
+		c.Close()
+	}
 }
 
 // How long a script waits for something, and how often it looks: each look is

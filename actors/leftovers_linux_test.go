@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,20 +34,6 @@ func (f *fixture) nothingDies() (lift *atomic.Bool, tries *atomic.Int64) {
 	lift, tries = new(atomic.Bool), new(atomic.Int64)
 	f.hinder = func(h Host) Host { return undying{h, lift, tries} }
 	return lift, tries
-}
-
-// pidIn waits for a process to write its number into a file.
-func pidIn(t *testing.T, file string) int {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		b, _ := os.ReadFile(file)
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && strings.HasSuffix(string(b), "\n") {
-			return pid
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s holds no number", file)
-		}
-	}
 }
 
 // awaitGone waits until a process that was ended has been reaped, too.

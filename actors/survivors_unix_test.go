@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -120,12 +121,27 @@ func TestLostJournal(t *testing.T) {
 	}
 }
 
+// pidIn waits for a process to write its number into a file.
+func pidIn(t *testing.T, file string) int {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		b, _ := os.ReadFile(file)
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && strings.HasSuffix(string(b), "\n") {
+			return pid
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s holds no number", file)
+		}
+	}
+}
+
 // A stop that was under way when the journal was lost is finished.
 func TestLostJournalDuringAStop(t *testing.T) {
 	f := newFixture(t)
-	f.add("web", func(d *spec.Daemon) { d.StopTimeout = 600 }, "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+	file := filepath.Join(f.dir, "deaf") // it is, once this is there
+	f.add("web", func(d *spec.Daemon) { d.StopTimeout = 600 }, "sh", "-c", "trap '' TERM; echo $$ >"+file+"; while :; do sleep 1; done")
 	f.start("web")
-	pid := *f.get("web").PID
+	pid := pidIn(t, file)
 	go f.System.Stop(t.Context(), on("web"))
 	f.untilState("web", supervision.Stopping)
 	f.crash() // writes the plain copies
