@@ -133,7 +133,7 @@ func (d *daemon) start(ctx actor.Context) {
 	d.ctx = ctx
 	r := new(recorder)
 	d.logger = d.spawn(ctx, "log", func() actor.Actor {
-		return &logger{name: d.name, output: d.output, log: d.log, recorder: r}
+		return &logger{name: d.name, output: d.output, log: d.log, alarms: d.alarms, notes: &d.notes, recorder: r}
 	})
 	c := &cell{name: d.name, host: d.host, log: d.log, after: d.alarms.after}
 	d.process = d.spawn(ctx, "process", func() actor.Actor { return &process{c} })
@@ -366,7 +366,7 @@ func (d *daemon) perform(e supervision.Effect) {
 		}})
 	case supervision.Attach:
 		d.kept = e.Incarnation
-		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, _ *platform.Account, err error) any {
+		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, System: d.ctx.ActorSystem(), Running: e.Incarnation, Then: func(c Capture, _ *platform.Account, err error) any {
 			if err != nil {
 				d.log.Error("the output of a running daemon can't be captured", "daemon", d.name, "error", err)
 			}

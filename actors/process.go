@@ -50,6 +50,11 @@ type (
 	treeEmptied struct{ Incarnation string }
 	// tryAgain has the task tried again that could not be done.
 	tryAgain struct{ Incarnation string }
+	// captured: the output of what was attached without is captured now.
+	captured struct {
+		Incarnation string
+		Capture     Capture
+	}
 )
 
 func (m sendSignal) fail(err error) {
@@ -115,6 +120,10 @@ func (p *process) Receive(ctx actor.Context) {
 		p.sweep(ctx, msg)
 	case tryAgain:
 		p.tryAgain(ctx, msg)
+	case captured:
+		if p.incarnation == msg.Incarnation {
+			p.capture = msg.Capture
+		}
 	case mainDied:
 		if p.current(msg.Incarnation) {
 			p.died = &msg

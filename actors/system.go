@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,7 @@ func Start(o Options) (_ *System, err error) {
 	for _, d := range recovered.Daemons {
 		current[d.Name] = newEntry(d)
 	}
-	notices := recovered.Notices
+	notices, damage := recovered.Notices, recovered.Damage
 	if err := <-surveyed; err != nil {
 		err = fmt.Errorf("what an earlier manager left running can't be looked for: %w", err)
 		if len(notices) > 0 { // and the journal alone can't be trusted
@@ -145,7 +146,8 @@ func Start(o Options) (_ *System, err error) {
 		o.Logger.Warn(err.Error())
 	}
 	if !failpoint.Sabotaged(failpoint.NoIntent) { // it would make up for that
-		notices = append(notices, reclaim(host, marks, current, survivors)...)
+		what := reclaim(host, marks, current, survivors)
+		notices, damage = append(notices, what...), append(damage, what...)
 	}
 	if len(recovered.Notices) == 0 { // else a daemon may be unknown because it was lost
 		if err := s.capture.Tidy(func(daemon string) bool { _, ok := current[daemon]; return ok }); err != nil {
@@ -162,7 +164,7 @@ func Start(o Options) (_ *System, err error) {
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
 		found: found{
 			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, BootID: bootID},
-			Notices: notices,
+			Notices: notices, Damage: damage,
 		},
 	}
 	for _, n := range notices {
@@ -281,7 +283,7 @@ func (s *System) sync(ctx context.Context) error {
 // Ping implements [api.Manager].
 func (s *System) Ping(context.Context) (api.Ping, error) {
 	return api.Ping{
-		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt, Warnings: s.ledger.trouble(),
+		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt, Warnings: slices.Concat(s.ledger.trouble(), s.notes.list(), s.found.Damage),
 		KeeperPID: keeperPID(s.keep),
 	}, nil
 }

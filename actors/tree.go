@@ -23,6 +23,7 @@ type tree struct {
 	version string
 	marks   marks
 	found   found
+	notes   notes // of the daemons' outputs
 
 	journal *actor.PID
 	batches atomic.Uint64
@@ -33,6 +34,7 @@ type tree struct {
 type found struct {
 	Recover supervision.Recover
 	Notices []string
+	Damage  []string // those that ping tells for as long as the manager runs
 }
 
 // nextBatch numbers appends over all actors and their incarnations.

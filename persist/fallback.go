@@ -57,8 +57,11 @@ func openBadger(opts badger.Options) (db *badger.DB, err error) {
 	logWriter.Lock()
 	defer logWriter.Unlock()
 	out := log.Writer()
+	if last, ok := out.(fatalToEnd); ok {
+		out = last.w
+	}
 	log.SetOutput(fatalToPanic{out})
-	defer log.SetOutput(out)
+	defer log.SetOutput(fatalToEnd{out, opts.Logger})
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it is damaged: %v", p)
@@ -76,16 +79,41 @@ var logWriter sync.Mutex
 type fatalToPanic struct{ w io.Writer }
 
 func (f fatalToPanic) Write(b []byte) (int, error) {
+	if isFatal() {
+		text, _, _ := strings.Cut(string(bytes.TrimSpace(b)), "\n")
+		panic(text)
+	}
+	return f.w.Write(b)
+}
+
+// fatalToEnd is where it writes to from then on. Badger's background work calls
+// log.Fatal, too, when a file fails under it. That would end the manager
+// without a word and with the code 1, as if it had been told to end. With 70
+// (EX_SOFTWARE) its keeper starts it again.
+type fatalToEnd struct {
+	w   io.Writer
+	log badger.Logger
+}
+
+func (f fatalToEnd) Write(b []byte) (int, error) {
+	if isFatal() {
+		f.log.Errorf("the journal can't go on: %s", bytes.TrimSpace(b))
+		os.Exit(70)
+	}
+	return f.w.Write(b)
+}
+
+// isFatal says whether the caller writes for log.Fatal.
+func isFatal() bool {
 	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
 	for {
 		frame, more := frames.Next()
 		if strings.HasPrefix(frame.Function, "log.Fatal") {
-			text, _, _ := strings.Cut(string(bytes.TrimSpace(b)), "\n")
-			panic(text)
+			return true
 		}
 		if !more {
-			return f.w.Write(b)
+			return false
 		}
 	}
 }
@@ -96,7 +124,7 @@ func (f fatalToPanic) Write(b []byte) (int, error) {
 // kept in memory, until there is room.
 func (s *Store) openInMemory(why error) error {
 	s.degrade(why)
-	s.notice("%v; until that changes the journal is kept in memory only", why)
+	s.remark("%v; until that changes the journal is kept in memory only", why)
 	blind := false
 	if err := s.readElsewhere(); err != nil {
 		s.closeDB()

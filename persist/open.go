@@ -432,7 +432,14 @@ func (s *Store) readTail(txn *badger.Txn) error {
 }
 
 func (s *Store) notice(format string, args ...any) {
+	msg := s.remark(format, args...)
+	s.recovery.Damage = append(s.recovery.Damage, msg)
+}
+
+// remark notices what passes by itself.
+func (s *Store) remark(format string, args ...any) string {
 	msg := fmt.Sprintf(format, args...)
 	s.recovery.Notices = append(s.recovery.Notices, msg)
 	s.log.Warn(msg)
+	return msg
 }

@@ -138,6 +138,11 @@ func (w *wal) admit(s *Store) error {
 		w.allocate(s)
 		return nil
 	}
+	// The next log and the table of this one are opened in the background,
+	// where a failure ends the process.
+	if err := descriptorsLeft(); err != nil {
+		return fmt.Errorf("the next log of the journal can't be begun: %w", err)
+	}
 	return w.awaitFlush(s)
 }
 

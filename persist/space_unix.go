@@ -33,6 +33,25 @@ func diskFree(dir string) (int64, error) {
 	return int64(blocks * size), nil
 }
 
+// descriptorsLeft fails if there are few descriptors left. The lowest free
+// number tells, since they are given out in order.
+func descriptorsLeft() error {
+	const few = 8
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return nil
+	}
+	fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer unix.Close(fd)
+	if uint64(fd)+few >= uint64(limit.Cur) {
+		return os.NewSyscallError("open", unix.EMFILE)
+	}
+	return nil
+}
+
 func allocated(fi fs.FileInfo) int64 {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return st.Blocks * 512

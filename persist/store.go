@@ -149,6 +149,9 @@ type Recovery struct {
 
 	// Notices say, for people, what was wrong and what was done about it.
 	Notices []string
+	// Damage is those of them that somebody should look at still when the
+	// disk is writable and has room.
+	Damage []string
 }
 
 // Store is the journal. There is one writer: Append, Sync, Compact, Retry and

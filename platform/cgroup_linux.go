@@ -94,9 +94,18 @@ func cgroupPIDs(dir string) ([]int, error) {
 // cgroupPopulated is false if the cgroup is gone, too. What it can't look at is
 // populated as far as it knows.
 func cgroupPopulated(dir string) bool {
+	populated, err := cgroupState(dir)
+	return err != nil || populated
+}
+
+// cgroupState fails only if it could not look.
+func cgroupState(dir string) (populated bool, err error) {
 	var buf [1024]byte
 	b, err := readProc(dir+"/cgroup.events", buf[:])
-	return IsLack(err) || err == nil && bytes.Contains(b, []byte("populated 1"))
+	if IsLack(err) {
+		return false, err
+	}
+	return err == nil && bytes.Contains(b, []byte("populated 1")), nil
 }
 
 // cgroupKill kills everything in the cgroup at once (Linux 5.14).

@@ -35,7 +35,12 @@ const watchedLeftovers = 16
 func (p *process) awaitEmpty() {
 	if p.cgroup != "" && p.host.cgroupEvents.watch(p) {
 		// The look comes after the watch, so that no change falls between them.
-		if cgroupPopulated(p.cgroup) {
+		populated, err := cgroupState(p.cgroup)
+		if err != nil {
+			p.lookLater() // nothing may change any more
+			return
+		}
+		if populated {
 			return
 		}
 		p.host.cgroupEvents.unwatch(p)
@@ -108,6 +113,9 @@ func (p *process) lookLater() {
 }
 
 func (p *process) lookLaterLocked() {
+	if p.left.retry != nil {
+		p.left.retry.Stop()
+	}
 	p.left.retry = time.AfterFunc(100*time.Millisecond, p.awaitEmpty)
 }
 
@@ -207,7 +215,10 @@ func (c *cgroupEvents) changed() {
 	_ = c.read.Rearm(Readable)
 	c.mu.Unlock()
 	for _, p := range touched {
-		if !cgroupPopulated(p.cgroup) {
+		switch populated, err := cgroupState(p.cgroup); {
+		case err != nil:
+			p.lookLater()
+		case !populated:
 			c.unwatch(p)
 			go p.gone()
 		}

@@ -639,7 +639,9 @@ func (in Recover) apply(m *Machine) {
 		}
 		m.do(Attach{m.Rec.Incarnation, m.Rec.Process})
 	case Backoff:
-		m.arm(m.Rec.NextRestartAt.Sub(m.env.Now))
+		// The clock may have been set back since, by years.
+		longest := BackoffDelay(m.Reg.Spec.RestartPolicy, m.Rec.Attempt, 1)
+		m.arm(min(m.Rec.NextRestartAt.Sub(m.env.Now), longest))
 	case Stopped:
 		// The manager before died between a command and its start, or in the
 		// middle of a shutdown.

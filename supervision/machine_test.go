@@ -615,3 +615,25 @@ func TestRecoverStartsWhatIsWanted(t *testing.T) {
 		t.Errorf("nobody wants it: %+v", w.m.Rec)
 	}
 }
+
+// A clock that was set back while no manager lived makes no backoff longer than
+// its policy has it.
+func TestBackoffAndAClockThatJumps(t *testing.T) {
+	for _, jump := range []time.Duration{-24 * time.Hour, 0, 24 * time.Hour} {
+		d := daemonSpec()
+		d.RestartPolicy.Policy, d.RestartPolicy.BackoffBase = spec.RestartAlways, 8
+		w := newWorld(d)
+		w.m.Rec.State, w.m.Rec.Wanted, w.m.Rec.Attempt = Backoff, WantRunning, 1
+		w.m.Rec.NextRestartAt = w.now.Add(16 * time.Second)
+		w.now = w.now.Add(jump)
+		var armed []time.Duration
+		for _, e := range w.step(Recover{}).Effects {
+			if e, ok := e.(Arm); ok {
+				armed = append(armed, e.After)
+			}
+		}
+		if len(armed) != 1 || armed[0] < 0 || armed[0] > 18*time.Second || jump == 0 && armed[0] != 16*time.Second {
+			t.Errorf("a jump of %v: armed for %v", jump, armed)
+		}
+	}
+}
