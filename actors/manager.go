@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -375,8 +376,8 @@ func (m *manager) tell(d *managed, msg any) {
 	m.ctx.Send(d.pid, msg)
 }
 
-// clash finds the registered daemon that a new name can't stand beside:
-// itself, or one that differs only by case.
+// clash finds the registered daemon that a new name stands for. It fails if
+// that one is being removed, or differs by case.
 func (m *manager) clash(name string) (other *managed, err error) {
 	known, ok := m.keys[spec.NameKey(name)]
 	switch {
@@ -385,7 +386,12 @@ func (m *manager) clash(name string) (other *managed, err error) {
 	case known != name:
 		return nil, api.Conflict(name, "the name %q differs only by case from %q, which is registered; choose another", name, known)
 	}
-	return m.daemons[known], nil
+	d := m.daemons[known]
+	if d.rec.State == supervision.Stopping && d.rec.After == supervision.AfterRemove {
+		// Whatever is made of its registration would go with it.
+		return nil, api.Conflict(name, "%s is being removed; try again when it is gone", name)
+	}
+	return d, nil
 }
 
 func (m *manager) register(msg register) {
@@ -521,24 +527,25 @@ func (m *manager) reconcile(msg reconcile) {
 			msg.give(changes, nil)
 			return
 		}
-		done := make(chan struct{}, left)
+		done := make(chan error, left)
 		for _, r := range changed {
 			d := m.daemons[r.Spec.Name]
 			if d == nil { // removed meanwhile
-				done <- struct{}{}
+				done <- nil
 				continue
 			}
 			restart := spec.NeedsRestart(spec.Diff(d.reg.Spec, r.Spec))
 			m.tell(d, command{
 				Input: supervision.Change{Reg: r, Restart: restart},
-				Reply: func(outcome) { done <- struct{}{} },
+				Reply: func(o outcome) { done <- o.err },
 			})
 		}
 		go func() {
+			var failed error
 			for range left {
-				<-done
+				failed = cmp.Or(failed, <-done)
 			}
-			msg.give(changes, nil)
+			msg.give(changes, failed)
 		}()
 	}, msg.fail)
 }

@@ -145,3 +145,43 @@ func TestOutputGoesOnAfterAFault(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// TestNothingIsAddedToARemoval: what comes while a daemon is being removed
+// would be lost with it, so it is refused.
+func TestNothingIsAddedToARemoval(t *testing.T) {
+	f := newFixture(t)
+	ready := filepath.Join(f.dir, "ready")
+	if err := syscall.Mkfifo(ready, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := f.add("slow", func(d *spec.Daemon) { d.StopTimeout = 3600 },
+		"sh", "-c", fmt.Sprintf("trap '' TERM; echo >%s; while :; do sleep 1000; done", ready))
+	f.start("slow")
+	if _, err := os.ReadFile(ready); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	removed := make(chan []api.Result, 1)
+	go func() {
+		r, _ := f.Remove(ctx, api.RemoveRequest{Selector: on("slow").Selector, Force: true})
+		removed <- r
+	}()
+	f.untilState("slow", supervision.Stopping)
+	changed := *d
+	changed.Description = "another"
+	for what, err := range map[string]error{
+		"add":   second(f.Add(ctx, api.AddRequest{Daemons: []api.Registration{{Spec: d}}})),
+		"apply": second(f.Apply(ctx, api.ApplyRequest{Daemons: []api.Registration{{Spec: &changed}}})),
+	} {
+		if api.CodeOf(err) != api.CodeConflict {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	f.must(f.Stop(ctx, api.ActionRequest{Selector: on("slow").Selector, Force: true}))
+	if r := <-removed; len(r) != 1 || !r[0].OK {
+		t.Errorf("remove: %v", r)
+	}
+	f.must(f.Add(ctx, api.AddRequest{Daemons: []api.Registration{{Spec: d}}}))
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -348,6 +348,10 @@ func (in Remove) apply(m *Machine) {
 }
 
 func (in Change) apply(m *Machine) {
+	if m.Rec.State == Stopping && m.Rec.After == AfterRemove {
+		m.out.Err = ErrRemoving
+		return
+	}
 	m.Reg = in.Reg
 	m.Rec.Attempt = 0
 	m.event(EventChanged, "")

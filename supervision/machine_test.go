@@ -258,6 +258,9 @@ func TestInterruptions(t *testing.T) {
 		if out := w.step(Start{}); out.Err == nil {
 			t.Fatal("start of what is being removed is not refused")
 		}
+		if out := w.step(Change{Reg: w.m.Reg, Restart: true}); out.Err == nil {
+			t.Fatal("change of what is being removed is not refused")
+		}
 		w.exited(Exit{Known: true})
 		if !w.gone {
 			t.Fatal("still there")
