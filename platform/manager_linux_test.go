@@ -454,6 +454,43 @@ func init() {
 	}
 }
 
+// The list of orphans has those who live also while others in it are reaped.
+func TestOrphansAreListedWhileOthersDie(t *testing.T) {
+	h := newHost(t, Options{NoCgroups: true}).(*host)
+	const script = `for i in 0 1 2 3 4 5 6 7 8 9; do for j in 0 1 2 3 4 5 6 7 8 9; do (setsid sleep 9973 &); done; done
+(setsid sh -c 'echo $$; exec sleep 9973' &)
+read x <"$0"`
+	p, out := output(t, h, Command{Args: []string{"/bin/sh", "-c", script, fifoIn(t)}})
+	last := out.pid()
+	list := func() []int {
+		all, err := h.orphanPIDs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	var all []int
+	for len(all) <= 100 || !slices.Contains(all, last) { // until their parents have ended
+		all = list()
+	}
+	others := slices.Clone(all)
+	go func() {
+		for _, pid := range others {
+			if pid != last {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}()
+	for len(all) > 1 {
+		if all = list(); !slices.Contains(all, last) {
+			t.Fatalf("%d is not among %v", last, all)
+		}
+	}
+	if p.Empty() {
+		t.Error("the tree counts as empty")
+	}
+}
+
 // What is left of a tree may be in the middle of an exec, where it shows no mark.
 // It is left all the same.
 func TestNotEmptyDuringExec(t *testing.T) {
