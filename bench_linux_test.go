@@ -117,19 +117,84 @@ func BenchmarkCommandStatus(b *testing.B) {
 	b.ReportMetric(median(took)*1000, "ms-median")
 }
 
-// BenchmarkFootprint is the proportional memory of the manager with 1,000
-// running daemons, and its processor time over an idle minute.
+// BenchmarkFootprint is the proportional memory of the manager and its keeper
+// with 1,000 running daemons, and their processor time over an idle minute.
 func BenchmarkFootprint(b *testing.B) {
 	m := newBenchManager(b)
 	m.run("start", "--all")
 	m.run("status")
-	pid := m.cmd.Process.Pid
+	p := m.ping()
 	for b.Loop() {
-		before := cpuTime(b, pid)
+		before := cpuTime(b, p.PID) + cpuTime(b, *p.KeeperPID)
 		time.Sleep(60 * time.Second) // the measured minute, not a wait for something
-		b.ReportMetric(100*(cpuTime(b, pid)-before).Seconds()/60, "%cpu-idle")
-		b.ReportMetric(pss(b, pid)/1024, "MB-pss")
-		b.ReportMetric(float64(threads(b, pid)), "threads")
+		b.ReportMetric(100*(cpuTime(b, p.PID)+cpuTime(b, *p.KeeperPID)-before).Seconds()/60, "%cpu-idle")
+		b.ReportMetric(pss(b, p.PID)/1024, "MB-pss")
+		b.ReportMetric(pss(b, *p.KeeperPID)/1024, "MB-pss-keeper")
+		b.ReportMetric(threads(b, p.PID), "threads")
+	}
+}
+
+// BenchmarkCommandCrash is from a kill -9 of the manager of 1,000 daemons until
+// `status` of all of them has been answered by the next: by a client that asks at
+// once, and waits in the socket's queue.
+func BenchmarkCommandCrash(b *testing.B) {
+	m := newBenchManager(b)
+	m.run("start", "--all")
+	var took []time.Duration
+	for b.Loop() {
+		p := m.ping()
+		began := time.Now()
+		if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
+			b.Fatal(err)
+		}
+		for m.ping().PID == p.PID {
+		}
+		list, err := m.client.Status(context.Background(), api.StatusQuery{})
+		if err != nil || len(list) != benchDaemons {
+			b.Fatalf("%d daemons, %v", len(list), err)
+		}
+		took = append(took, time.Since(began))
+	}
+	b.ReportMetric(median(took)*1000, "ms-median")
+}
+
+// BenchmarkCommandUpgrade is the longest time without an answer to a client that
+// asks all the time, while the manager of 1,000 daemons is replaced.
+func BenchmarkCommandUpgrade(b *testing.B) {
+	m := newBenchManager(b)
+	m.run("start", "--all")
+	var gaps []time.Duration
+	for b.Loop() {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			m.run("upgrade")
+		}()
+		var gap time.Duration
+		last := time.Now()
+		for running := true; running; {
+			select {
+			case <-done:
+				running = false
+			default:
+			}
+			m.ping()
+			now := time.Now()
+			gap = max(gap, now.Sub(last))
+			last = now
+		}
+		gaps = append(gaps, gap)
+	}
+	b.ReportMetric(median(gaps)*1000, "ms-gap-median")
+	b.ReportMetric(gaps[len(gaps)-1].Seconds()*1000, "ms-gap-longest")
+}
+
+func (m *benchManager) ping() api.Ping {
+	for {
+		p, err := m.client.Ping(context.Background())
+		if err == nil {
+			return p
+		}
 	}
 }
 

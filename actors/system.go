@@ -109,6 +109,10 @@ func Start(o Options) (_ *System, err error) {
 		marks = newMarks(o.DataDir)
 		go func() {
 			var err error
+			if o.Store.OnTrial() {
+				surveyed <- nil // nothing was lost between one exec and the next
+				return
+			}
 			survivors, err = host.Survivors(platform.Search{Mine: marks.mine, Outputs: logs.FIFOs(o.DataDir)})
 			surveyed <- err
 		}()

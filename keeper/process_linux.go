@@ -20,14 +20,14 @@ func init() {
 	}
 }
 
-// A manager that lived so long is started again at once if it dies; the delays
-// of one that keeps dying begin again.
-const settled = 10 * time.Second
+// A manager that has answered clients for so long is started again at once if it
+// dies; the delays of one that keeps dying begin again.
+const settled = time.Second
 
 // The delay before the second start of a manager that died young; it doubles
 // with each further one.
 const (
-	firstDelay = 100 * time.Millisecond
+	firstDelay = 10 * time.Millisecond
 	maxDelay   = 10 * time.Second
 )
 
@@ -167,7 +167,7 @@ func (k *process) receive() {
 				continue
 			}
 			say("the keeper can't hear its manager: " + rerr.Error())
-			time.Sleep(firstDelay) // out of memory, say: it can't go on without
+			time.Sleep(100 * time.Millisecond) // out of memory, say: it can't go on without
 			continue
 		}
 		fds, pid := control(oob[:oobn])
@@ -269,6 +269,9 @@ func tell(addr string, m message) {
 
 // managerReady: whoever died before is the new manager's business now.
 func (k *process) managerReady() {
+	if !k.ready {
+		k.since = time.Now()
+	}
 	k.ready, k.rollback = true, ""
 	for _, sig := range k.pending {
 		k.send(sig.(syscall.Signal))
@@ -360,7 +363,7 @@ func (k *process) reap() {
 // ended goes on after the manager's end.
 func (k *process) ended(ws syscall.WaitStatus) {
 	failpoint.Hit(failpoint.KeeperDied)
-	pid, wasTrial := k.manager, k.trial
+	pid, wasTrial, wasReady := k.manager, k.trial, k.ready
 	k.manager, k.child, k.ready, k.leaving = 0, false, false, nil
 	k.endTrial()
 	if !ws.Signaled() && ws.ExitStatus() != exitGivenUp && !wasTrial {
@@ -376,9 +379,9 @@ func (k *process) ended(ws syscall.WaitStatus) {
 		how += " within the time of its trial; the binary before it goes on"
 	}
 	var delay time.Duration
-	if time.Since(k.since) < settled {
+	if !wasReady || time.Since(k.since) < settled {
 		if k.deaths > 0 {
-			delay = min(firstDelay<<min(k.deaths-1, 10), maxDelay)
+			delay = min(firstDelay<<min(k.deaths-1, 12), maxDelay)
 		}
 		k.deaths++
 	} else {
@@ -427,7 +430,6 @@ func (k *process) start() {
 		// A group of its own, so that a Ctrl-C reaches it once, through us.
 		Sys: &syscall.SysProcAttr{Setpgid: true},
 	}
-	k.since = time.Now()
 	pid, err := 0, error(syscall.ENOENT)
 	for _, path := range k.binaries() {
 		if pid, err = syscall.ForkExec(path, append([]string{"syspulse"}, k.argv...), attr); err == nil {
@@ -436,7 +438,7 @@ func (k *process) start() {
 	}
 	if err != nil {
 		k.deaths++
-		delay := min(firstDelay<<min(k.deaths-1, 10), maxDelay)
+		delay := min(firstDelay<<min(k.deaths-1, 12), maxDelay)
 		say("can't start a manager: " + err.Error() + "; trying again" + in(delay))
 		time.AfterFunc(delay, func() {
 			k.mu.Lock()

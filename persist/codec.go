@@ -128,7 +128,7 @@ func registrationFromPB(p *journalpb.Registration) (*supervision.Registration, e
 	r := &supervision.Registration{Source: string(p.Source)}
 	if len(p.SpecJson) > 0 {
 		r.Spec = new(spec.Daemon)
-		if err := json.Unmarshal(p.SpecJson, r.Spec); err != nil {
+		if err := r.Spec.UnmarshalJSON(p.SpecJson); err != nil {
 			return nil, fmt.Errorf("a registration in the journal can't be read: %w", err)
 		}
 	}

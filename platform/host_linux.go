@@ -322,6 +322,11 @@ func (h *host) cgroupFor(incarnation string, pid int) string {
 	if h.cgroups == "" || !validIncarnation(incarnation) {
 		return ""
 	}
+	// An incarnation has but one, so if there is one of its name, it is that.
+	dir := h.cgroupDir(incarnation)
+	if cgroupPopulated(dir) {
+		return dir
+	}
 	if rel := cgroupOf(strconv.Itoa(pid)); filepath.Base(rel) == incarnation {
 		if mount, root := cgroupMount(); mount != "" {
 			if r, err := filepath.Rel(root, rel); err == nil {
@@ -330,9 +335,6 @@ func (h *host) cgroupFor(incarnation string, pid int) string {
 				}
 			}
 		}
-	}
-	if dir := h.cgroupDir(incarnation); cgroupPopulated(dir) {
-		return dir
 	}
 	return ""
 }

@@ -2,30 +2,36 @@ package spec
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 )
 
 // notYet are the keys that are read and checked but that nothing acts on in
 // this build, each with what is missing. Take a line out when it is built.
-var notYet = []struct{ key, what string }{
-	{"health_check", "no health checks are made"},
-	{"ready", "a daemon counts as started when its program runs"},
-	{"resource_limits", "no limits are enforced"},
-	{"schedule", "it runs when it is started, not at these times"},
-	{"schedule_policy", "there are no schedules"},
-	{"depends_on", "daemons don't wait for each other"},
-	{"group", "there are no group strategies"},
-	{"watchdog_secs", "nobody watches for WATCHDOG=1"},
-	{"reload_signal", "there is no reload"},
-	{"reload_command", "there is no reload"},
-	{"nice", "the manager's value is inherited"},
-	{"oom_score_adj", "the manager's value is inherited"},
-	{"log_config.max_size_bytes", "logs are not rotated"},
-	{"log_config.retain_count", "logs are not rotated"},
-	{"log_config.compress_rotated", "logs are not rotated"},
-	{"log_config.retain_days", "logs are not rotated"},
-	{"log_config.on_full", "nothing is done about a full disk"},
+var notYet = []struct {
+	key, what string
+	field     func(*Daemon) any // what the key sets
+}{
+	{"health_check", "no health checks are made", func(d *Daemon) any { return d.HealthCheck }},
+	{"ready", "a daemon counts as started when its program runs", func(d *Daemon) any { return d.Ready }},
+	{"resource_limits", "no limits are enforced", func(d *Daemon) any { return d.ResourceLimits }},
+	{"schedule", "it runs when it is started, not at these times", func(d *Daemon) any { return d.Schedule }},
+	{"schedule_policy", "there are no schedules", func(d *Daemon) any { return d.SchedulePolicy }},
+	{"depends_on", "daemons don't wait for each other", func(d *Daemon) any { return d.DependsOn }},
+	{"group", "there are no group strategies", func(d *Daemon) any { return d.Group }},
+	{"watchdog_secs", "nobody watches for WATCHDOG=1", func(d *Daemon) any { return d.Watchdog }},
+	{"reload_signal", "there is no reload", func(d *Daemon) any { return d.ReloadSignal }},
+	{"reload_command", "there is no reload", func(d *Daemon) any { return d.ReloadCommand }},
+	{"nice", "the manager's value is inherited", func(d *Daemon) any { return d.Nice }},
+	{"oom_score_adj", "the manager's value is inherited", func(d *Daemon) any { return d.OOMScoreAdj }},
+	{"log_config.max_size_bytes", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.MaxSizeBytes }},
+	{"log_config.retain_count", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.RetainCount }},
+	{"log_config.compress_rotated", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.CompressRotated }},
+	{"log_config.retain_days", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.RetainDays }},
+	{"log_config.on_full", "nothing is done about a full disk", func(d *Daemon) any { return d.LogConfig.OnFull }},
 }
+
+var theDefaults = defaults()
 
 func notYetWarning(key, what string) Warning {
 	return Warning{Key: key, Message: "this build doesn't act on it yet: " + what}
@@ -37,16 +43,20 @@ func notYetWarning(key, what string) Warning {
 // written, too, and where.
 func NotActedOn(d *Daemon) []Warning {
 	var ws []Warning
-	set := Diff(defaults(), d)
 	for _, n := range notYet {
-		for _, key := range set {
-			if key == n.key || strings.HasPrefix(key, n.key+".") {
-				w := notYetWarning(n.key, n.what)
-				w.Daemon = d.Name
-				ws = append(ws, w)
-				break
+		v, def := reflect.ValueOf(n.field(d)), reflect.ValueOf(n.field(theDefaults))
+		switch v.Kind() {
+		case reflect.Slice, reflect.Map:
+			if v.Len() == 0 && def.Len() == 0 {
+				continue
 			}
 		}
+		if reflect.DeepEqual(v.Interface(), def.Interface()) {
+			continue
+		}
+		w := notYetWarning(n.key, n.what)
+		w.Daemon = d.Name
+		ws = append(ws, w)
 	}
 	return ws
 }
