@@ -4,6 +4,8 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
+
+	"github.com/cyber-boost/syspulse/keeper"
 )
 
 // gcPercent is how much the heap may grow over what lives before it is
@@ -26,5 +28,10 @@ func staySmall() {
 // bulk start leaves twice of what the manager then needs, and an idle process
 // would collect it never.
 func (t *tree) settle() {
-	t.alarms.set(&t.quiet, quietAfter, func() { go debug.FreeOSMemory() })
+	t.alarms.set(&t.quiet, quietAfter, func() {
+		go func() {
+			debug.FreeOSMemory()
+			keeper.UnmapBinary() // the collection has touched much of it
+		}()
+	})
 }

@@ -13,15 +13,14 @@ import (
 // the runtime makes a thread, with stacks, for each that it may use.
 func staySmall() {
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(20)
+	debug.SetGCPercent(50)
 }
 
-// shrink gives back the pages of the binary that only the start has needed: the
-// kernel maps generously around each that is touched, and the runtime touches all
-// of its tables once. What is needed again comes back from the page cache, where
-// the manager's are, too. Nothing that was written to is in these mappings: they
-// are read-only. (The heap is left alone: a collection needs more than it frees.)
-func shrink() {
+// UnmapBinary gives back the pages of the binary that only the start, or a burst,
+// has needed: the kernel maps generously around each that is touched, and the
+// runtime touches all of its tables once. What is needed again comes back from the
+// page cache. Nothing that was written to is in these mappings: they are read-only.
+func UnmapBinary() {
 	b, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return

@@ -56,6 +56,7 @@ type process struct {
 	pending  []os.Signal // what no manager has got
 	trial    bool        // another binary proves itself
 	trialEnd *time.Timer
+	quiet    *time.Timer
 	rollback string // how the new binary of an upgrade ended, until its successor is ready
 	leaving  *int   // the code that a manager which is no child is about to exit with
 }
@@ -144,71 +145,43 @@ func (k *process) listen(fd int) (err error) {
 	return nil
 }
 
-// receive takes datagrams, without a thread while there are none.
+// receive takes datagrams, without a thread while there are none, and without an
+// allocation: a collection of garbage would cost more memory than the garbage.
 func (k *process) receive() {
 	raw, err := k.socket.SyscallConn()
 	if err != nil {
 		return
 	}
-	buf := make([]byte, 4096)
-	oob := make([]byte, syscall.CmsgSpace(4*maxFDs)+syscall.CmsgSpace(syscall.SizeofUcred))
+	var r receiver
+	take := func(fd uintptr) bool { return r.recvmsg(fd) }
 	for {
-		var n, oobn, flags int
-		var rerr error
-		err := raw.Read(func(fd uintptr) bool {
-			n, oobn, flags, _, rerr = syscall.Recvmsg(int(fd), buf, oob, syscall.MSG_CMSG_CLOEXEC)
-			return rerr != syscall.EAGAIN
-		})
-		if err != nil {
+		if err := raw.Read(take); err != nil {
 			return // closed
 		}
-		if rerr != nil {
-			if rerr == syscall.EINTR {
-				continue
-			}
-			say("the keeper can't hear its manager: " + rerr.Error())
+		if r.err != 0 {
+			say("the keeper can't hear its manager: " + r.err.Error())
 			time.Sleep(100 * time.Millisecond) // out of memory, say: it can't go on without
 			continue
 		}
-		fds, pid := control(oob[:oobn])
-		if flags&syscall.MSG_CTRUNC != 0 {
+		if r.truncated {
 			// Out of descriptors. What was to be kept is not: the manager has it still.
 			say("the keeper is out of descriptors; raise the limit (ulimit -n) before the manager is started")
 		}
-		k.message(parseMessage(buf[:n]), fds, pid)
+		k.message(parseMessage(r.data[:r.n]), r.fds[:r.fdn], r.pid)
 	}
-}
-
-// control takes the descriptors and the sender's pid out of a datagram.
-func control(oob []byte) (fds []int, pid int) {
-	msgs, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, 0
-	}
-	for i := range msgs {
-		if got, err := syscall.ParseUnixRights(&msgs[i]); err == nil {
-			fds = append(fds, got...)
-		} else if cred, err := syscall.ParseUnixCredentials(&msgs[i]); err == nil {
-			pid = int(cred.Pid)
-		}
-	}
-	return fds, pid
 }
 
 // message does what a datagram asks for, if it is the manager's.
-func (k *process) message(m message, fds []int, from int) {
+func (k *process) message(m message, fds []int32, from int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	ours := from == k.manager && from != 0
+	name, named := toName(m.name)
 	switch {
-	case ours && m.store && len(fds) > 0:
-		name := m.name
-		if !validName(name) {
-			name = "stored" // systemd's
-		}
-		switch name {
+	case ours && m.store && named && len(fds) > 0:
+		switch string(m.name) {
 		case ExitsName:
-			k.exits = NewExits(os.NewFile(uintptr(dupFD(fds[0])), name))
+			k.exits = NewExits(os.NewFile(uintptr(dupFD(int(fds[0]))), ExitsName))
 			k.table.set(name, fds)
 		case BinaryName, SocketName:
 			k.table.set(name, fds)
@@ -217,23 +190,23 @@ func (k *process) message(m message, fds []int, from int) {
 		}
 		fds = nil
 		failpoint.Hit(failpoint.KeeperStored)
-	case ours && m.remove:
-		k.table.remove(m.name)
+	case ours && m.remove && named:
+		k.table.remove(name)
 		failpoint.Hit(failpoint.KeeperRemoved)
 	}
 	if ours && m.ready {
 		k.managerReady()
 	}
-	if ours && m.trial != "" {
-		if ms, err := strconv.Atoi(m.trial); err == nil {
+	if ours && len(m.trial) > 0 {
+		if ms, err := strconv.Atoi(string(m.trial)); err == nil {
 			k.beginTrial(time.Duration(ms) * time.Millisecond)
 		}
 	}
 	if ours && m.leave {
 		k.done <- 0
 	}
-	if ours && m.exit != "" {
-		if code, err := strconv.Atoi(m.exit); err == nil {
+	if ours && len(m.exit) > 0 {
+		if code, err := strconv.Atoi(string(m.exit)); err == nil {
 			k.leaving = &code
 		}
 	}
@@ -241,9 +214,22 @@ func (k *process) message(m message, fds []int, from int) {
 		tell(k.parent, m)
 	}
 	for _, fd := range fds { // of a stranger, or a barrier's, which waits for that
-		syscall.Close(fd)
+		syscall.Close(int(fd))
+	}
+	k.settleSoon()
+}
+
+// settleSoon gives back the pages of the binary a while after the last of a burst
+// of messages.
+func (k *process) settleSoon() {
+	if k.quiet == nil {
+		k.quiet = time.AfterFunc(quietAfter, UnmapBinary)
+	} else {
+		k.quiet.Reset(quietAfter)
 	}
 }
+
+const quietAfter = 2 * time.Second
 
 func dupFD(fd int) int {
 	n, _, err := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
@@ -277,7 +263,6 @@ func (k *process) managerReady() {
 		k.send(sig.(syscall.Signal))
 	}
 	k.pending = nil
-	shrink()
 }
 
 // signal passes a signal on to the manager, or reaps.

@@ -25,14 +25,19 @@ type Store struct {
 	successor bool   // what was kept by a predecessor came with it
 
 	mu        sync.Mutex
-	held      map[string][]int // ours: what is kept, or would be
-	inherited map[string][]int // from the predecessor, until somebody claims it
-	stored    map[string]bool  // what is kept has it
-	addr      string           // where datagrams go
-	to        *os.File         // connected to that; nil if nobody listens
-	keeps     bool             // who listens there takes descriptors
-	limit     string           // how many, as systemd says
-	backlog   []datagram       // what could not be sent at once, oldest first
+	held      map[string]keptFD // ours: what is kept, or would be
+	inherited map[string][]int  // from the predecessor, until somebody claims it
+	addr      string            // where datagrams go
+	to        *os.File          // connected to that; nil if nobody listens
+	keeps     bool              // who listens there takes descriptors
+	limit     string            // how many, as systemd says
+	backlog   []datagram        // what could not be sent at once, oldest first
+}
+
+// keptFD is a descriptor that should be kept.
+type keptFD struct {
+	fd     int32 // -1: it isn't ours (any more)
+	stored bool  // who keeps has it
 }
 
 // datagram owns its descriptors.
@@ -46,7 +51,7 @@ type datagram struct {
 // of the process, before anything else opens descriptors, and takes the variables
 // out of the environment.
 func Inherit() *Store {
-	s := &Store{held: make(map[string][]int), inherited: make(map[string][]int), stored: make(map[string]bool)}
+	s := &Store{held: make(map[string]keptFD), inherited: make(map[string][]int)}
 	failpoint.Hit(failpoint.HandoverTake)
 	keeper, _ := strconv.Atoi(os.Getenv(keeperVariable))
 	handed := s.handed()
@@ -73,8 +78,8 @@ func Inherit() *Store {
 		s.limit = os.Getenv("FDSTORE")
 		s.keeps = s.to != nil && (s.pid != 0 || s.limit != "" && s.limit != "0")
 	}
-	if !s.keeps {
-		clear(s.stored)
+	for name := range s.inherited {
+		s.held[name] = keptFD{fd: -1, stored: s.keeps}
 	}
 	s.failed = os.Getenv(rollbackVariable)
 	for _, name := range variables {
@@ -125,33 +130,37 @@ func (s *Store) Keeps() bool {
 // brought back, not started by a user.
 func (s *Store) Successor() bool { return s != nil && s.successor }
 
-// Keep has descriptors kept under a name, which must be [validName]'s and not in
-// use. They stay the caller's, who must Drop the name before it closes them.
-func (s *Store) Keep(name string, fds ...int) {
+// Keep has a descriptor kept under a name, of up to 43 printable characters without
+// a colon. It stays the caller's, who must Drop the name before it closes it.
+func (s *Store) Keep(name string, fd int) {
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held[name] = fds
 	for _, old := range s.inherited[name] { // the caller came to it by another way
-		if !slices.Contains(fds, old) {
+		if old != fd {
 			syscall.Close(old)
 		}
 	}
 	delete(s.inherited, name)
-	if !s.stored[name] {
+	h := s.held[name]
+	h.fd = int32(fd)
+	s.held[name] = h
+	if !h.stored {
 		s.storeLocked(name)
 	}
 }
 
 func (s *Store) storeLocked(name string) {
-	if !s.keeps {
+	h := s.held[name]
+	if !s.keeps || h.fd < 0 {
 		return
 	}
-	s.stored[name] = true
+	h.stored = true
+	s.held[name] = h
 	failpoint.Hit(failpoint.HandoverSend)
-	s.sendLocked(msgStore+"\n"+keyName+name+"\n"+msgNoPoll, s.held[name])
+	s.sendLocked(msgStore+"\n"+keyName+name+"\n"+msgNoPoll, []int{int(h.fd)})
 	failpoint.Hit(failpoint.HandoverSent)
 }
 
@@ -166,9 +175,9 @@ func (s *Store) Drop(name string) {
 }
 
 func (s *Store) dropLocked(name string) {
+	stored := s.held[name].stored
 	delete(s.held, name)
-	if s.stored[name] {
-		delete(s.stored, name)
+	if stored {
 		s.sendLocked(msgRemove+"\n"+keyName+name, nil)
 	}
 }
@@ -197,7 +206,7 @@ func (s *Store) Settle() {
 		for _, fd := range fds {
 			syscall.Close(fd)
 		}
-		if _, ok := s.held[name]; !ok {
+		if s.held[name].fd < 0 {
 			s.dropLocked(name)
 		}
 	}
@@ -216,11 +225,14 @@ func (s *Store) KeepBinary() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, old := range append(s.held[BinaryName], s.inherited[BinaryName]...) {
+	for _, old := range s.inherited[BinaryName] {
 		syscall.Close(old)
 	}
 	delete(s.inherited, BinaryName)
-	s.held[BinaryName] = []int{fd}
+	if h, ok := s.held[BinaryName]; ok && h.fd >= 0 {
+		syscall.Close(int(h.fd))
+	}
+	s.held[BinaryName] = keptFD{fd: int32(fd)}
 	s.storeLocked(BinaryName) // in the place of another
 	return nil
 }
@@ -473,7 +485,10 @@ func (s *Store) leaveLocked() {
 		s.to = nil
 	}
 	s.pid, s.keeps = 0, false
-	clear(s.stored)
+	for name, h := range s.held {
+		h.stored = false
+		s.held[name] = h
+	}
 }
 
 // handedVariable is the pid of a process that becomes another binary, and
@@ -514,14 +529,16 @@ func (s *Store) Exec(path string, argv, base []string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	for _, name := range slices.Sorted(maps.Keys(s.held)) {
-		for _, fd := range s.held[name] {
-			if list.Len() > maxNames {
-				flush()
-			}
-			setCloseOnExec(fd, false)
-			defer setCloseOnExec(fd, true)
-			list.WriteString(name + "=" + strconv.Itoa(fd) + ":")
+		fd := int(s.held[name].fd)
+		if fd < 0 {
+			continue
 		}
+		if list.Len() > maxNames {
+			flush()
+		}
+		setCloseOnExec(fd, false)
+		defer setCloseOnExec(fd, true)
+		list.WriteString(name + "=" + strconv.Itoa(fd) + ":")
 	}
 	flush()
 	return os.NewSyscallError("execve", syscall.Exec(path, argv, env))
@@ -558,6 +575,5 @@ func (s *Store) handed() bool {
 func (s *Store) inherit(name string, fd int) {
 	syscall.CloseOnExec(fd)
 	s.inherited[name] = append(s.inherited[name], fd)
-	s.stored[name] = true
 	s.successor = true
 }

@@ -58,9 +58,6 @@ func TestStoreDoesNotWaitForTheKeeper(t *testing.T) {
 		}
 		// Whatever could not be sent yet is safe from what the caller does now.
 		closeFD(fd)
-		s.mu.Lock()
-		delete(s.held, name)
-		s.mu.Unlock()
 	}
 	go k.receive()
 	if !s.Barrier(time.Minute) {
@@ -80,7 +77,8 @@ func TestANewKeeperGetsEverything(t *testing.T) {
 	}
 	a, b, c := openNull(t), openNull(t), openNull(t)
 	s.Keep("a", a)
-	s.Keep("b", b, c)
+	s.Keep("b", b)
+	closeFD(c)
 	s.Drop("a")
 	closeFD(a)
 	s.Barrier(time.Minute)
@@ -101,7 +99,7 @@ func TestANewKeeperGetsEverything(t *testing.T) {
 	if !s.Barrier(time.Minute) {
 		t.Fatal("no answer")
 	}
-	if got := second.names(); got != "b:b" {
+	if got := second.names(); got != "b" {
 		t.Errorf("the new keeper holds %q", got)
 	}
 	if s.KeeperPID() != 2 || !s.Keeps() {
@@ -151,8 +149,8 @@ func TestSettle(t *testing.T) {
 	kept, stale, again := open("kept"), open("stale"), open("again")
 	for name, fd := range map[string]int{"kept": kept, "stale": stale, "again": again} {
 		s.Keep(name, fd)
-		delete(s.held, name)
 		s.inherit(name, fd) // as the next manager sees it
+		s.held[name] = keptFD{fd: -1, stored: true}
 	}
 	fds := s.Claim("kept")
 	if len(fds) != 1 || fds[0] != kept {

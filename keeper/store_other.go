@@ -31,7 +31,7 @@ func (*Store) Offered() bool { return false }
 func (*Store) Become([]string) error { return errors.ErrUnsupported }
 
 // Keep does nothing.
-func (*Store) Keep(string, ...int) {}
+func (*Store) Keep(string, int) {}
 
 // Drop does nothing.
 func (*Store) Drop(string) {}
@@ -56,6 +56,9 @@ func (*Store) FailedUpgrade() string { return "" }
 
 // Dismiss does nothing.
 func (*Store) Dismiss() {}
+
+// UnmapBinary does nothing.
+func UnmapBinary() {}
 
 // Settle does nothing.
 func (*Store) Settle() {}

@@ -5,46 +5,65 @@ import (
 	"syscall"
 )
 
-// table is what the keeper holds, in the order in which it came.
+// table is what the keeper holds, in the order in which it came. Daemons that
+// restart for years leave no garbage in it: a place is used again.
 type table []held
 
 type held struct {
-	name string
-	fd   int
+	name fdName
+	fd   int32
 }
+
+// fdName is a name without an allocation of its own.
+type fdName struct {
+	len  uint8
+	text [maxName]byte
+}
+
+// maxName is how long a name may be: ours are an incarnation's at most.
+const maxName = 43
+
+func toName(b []byte) (n fdName, ok bool) {
+	if !validName(b) {
+		return n, false
+	}
+	n.len = uint8(copy(n.text[:], b))
+	return n, true
+}
+
+func (n *fdName) String() string { return string(n.text[:n.len]) }
 
 // add takes over descriptors. Those of a name that is there already are more of
 // that name, as in systemd's store.
-func (t *table) add(name string, fds []int) {
+func (t *table) add(name fdName, fds []int32) {
 	for _, fd := range fds {
 		*t = append(*t, held{name, fd})
 	}
 }
 
 // set is add in the place of what had that name.
-func (t *table) set(name string, fds []int) {
+func (t *table) set(name fdName, fds []int32) {
 	t.remove(name)
 	t.add(name, fds)
 }
 
 // remove closes all of a name.
-func (t *table) remove(name string) {
+func (t *table) remove(name fdName) {
 	kept := (*t)[:0]
-	for _, h := range *t {
-		if h.name == name {
-			syscall.Close(h.fd)
+	for i := range *t {
+		if h := (*t)[i]; h.name == name {
+			syscall.Close(int(h.fd))
 		} else {
 			kept = append(kept, h)
 		}
 	}
-	clear((*t)[len(kept):])
 	*t = kept
 }
 
 func (t table) find(name string) (fd int, ok bool) {
-	for _, h := range t {
-		if h.name == name {
-			return h.fd, true
+	for i := range t {
+		if h := &t[i]; string(h.name.text[:h.name.len]) == name {
+			return int(h.fd), true
 		}
 	}
 	return -1, false
@@ -58,16 +77,21 @@ const maxNames = 120 << 10
 // LISTEN_FDNAMES. What is beyond the limit stays held, and is missed by nobody who
 // finds the thing by its path or its pid.
 func (t table) pass() (fds []uintptr, names string) {
+	size, n := 0, 0
+	for n < len(t) && size+int(t[n].name.len)+1 <= maxNames {
+		size += int(t[n].name.len) + 1
+		n++
+	}
 	var b strings.Builder
-	for i, h := range t {
-		if b.Len()+len(h.name)+1 > maxNames {
-			break
-		}
+	b.Grow(size)
+	fds = make([]uintptr, n)
+	for i := range n {
 		if i > 0 {
 			b.WriteByte(':')
 		}
-		b.WriteString(h.name)
-		fds = append(fds, uintptr(h.fd))
+		h := &t[i]
+		b.Write(h.name.text[:h.name.len])
+		fds[i] = uintptr(h.fd)
 	}
 	return fds, b.String()
 }

@@ -1,6 +1,6 @@
 package keeper
 
-import "strings"
+import "bytes"
 
 // The assignments of a datagram that keeper and manager use; those without X_
 // are sd_notify(3)'s.
@@ -22,49 +22,55 @@ const (
 // maxFDs is how many descriptors one datagram may carry (SCM_MAX_FD of unix(7)).
 const maxFDs = 253
 
-// message is a datagram.
+// message is a datagram. What it holds is part of the datagram's buffer.
 type message struct {
 	ready, stopping, store, remove, barrier, leave bool
 
-	name        string
-	trial, exit string
+	name, trial, exit []byte
 }
 
+// parseMessage reads a datagram, without an allocation.
 func parseMessage(b []byte) message {
 	var m message
-	for line := range strings.SplitSeq(string(b), "\n") {
-		switch {
-		case line == msgReady:
+	for len(b) > 0 {
+		var line []byte
+		line, b, _ = bytes.Cut(b, []byte{'\n'})
+		switch string(line) {
+		case msgReady:
 			m.ready = true
-		case line == msgStopping:
+		case msgStopping:
 			m.stopping = true
-		case line == msgStore:
+		case msgStore:
 			m.store = true
-		case line == msgRemove:
+		case msgRemove:
 			m.remove = true
-		case line == msgLeave:
+		case msgLeave:
 			m.leave = true
-		case line == msgBarrier:
+		case msgBarrier:
 			m.barrier = true
-		case strings.HasPrefix(line, keyName):
-			m.name = line[len(keyName):]
-		case strings.HasPrefix(line, keyTrial):
-			m.trial = line[len(keyTrial):]
-		case strings.HasPrefix(line, keyExit):
-			m.exit = line[len(keyExit):]
 		}
+		value(&m.name, line, keyName)
+		value(&m.trial, line, keyTrial)
+		value(&m.exit, line, keyExit)
 	}
 	return m
 }
 
-// validName reports whether systemd would take a name (fdname_is_valid): up to
-// 255 printable ASCII characters and no colon, which parts names from each other.
-func validName(name string) bool {
-	if name == "" || len(name) > 255 {
+func value(to *[]byte, line []byte, key string) {
+	if len(line) >= len(key) && string(line[:len(key)]) == key {
+		*to = line[len(key):]
+	}
+}
+
+// validName reports whether systemd would take a name (fdname_is_valid): printable
+// ASCII and no colon, which parts names from each other. (It takes 255 bytes; we
+// need fewer.)
+func validName(name []byte) bool {
+	if len(name) == 0 || len(name) > maxName {
 		return false
 	}
-	for i := range len(name) {
-		if c := name[i]; c <= ' ' || c >= 0x7f || c == ':' {
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f || c == ':' {
 			return false
 		}
 	}
