@@ -174,9 +174,9 @@ func TestOnlyThePlainCopiesAreLeft(t *testing.T) {
 // disk, and the next start finds nothing more to say.
 func TestRandomDamage(t *testing.T) {
 	t.Parallel()
-	rounds := 60
+	rounds := 40
 	if testing.Short() {
-		rounds = 30
+		rounds = 20
 	}
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("SYSPULSE_TEST_SEED"); s != "" {
