@@ -195,7 +195,8 @@ func (s *Store) Claim(name string) []int {
 	return fds
 }
 
-// Settle ends the keeping of everything that nobody has claimed.
+// Settle ends the keeping of everything of daemons that nobody has claimed. What
+// is the manager's own waits for those who open it: they may do so later.
 func (s *Store) Settle() {
 	if s == nil {
 		return
@@ -203,14 +204,17 @@ func (s *Store) Settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, fds := range s.inherited {
+		if name == SocketName || name == BinaryName {
+			continue
+		}
 		for _, fd := range fds {
 			syscall.Close(fd)
 		}
 		if s.held[name].fd < 0 {
 			s.dropLocked(name)
 		}
+		delete(s.inherited, name)
 	}
-	clear(s.inherited)
 }
 
 // KeepBinary has the binary kept that this process was started from, so that a

@@ -147,7 +147,7 @@ func TestSettle(t *testing.T) {
 		return fd
 	}
 	kept, stale, again := open("kept"), open("stale"), open("again")
-	for name, fd := range map[string]int{"kept": kept, "stale": stale, "again": again} {
+	for name, fd := range map[string]int{"kept": kept, "stale": stale, "again": again, SocketName: open(SocketName), BinaryName: open(BinaryName)} {
 		s.Keep(name, fd)
 		s.inherit(name, fd) // as the next manager sees it
 		s.held[name] = keptFD{fd: -1, stored: true}
@@ -161,11 +161,16 @@ func TestSettle(t *testing.T) {
 	s.Keep("again", other) // opened by its path
 	s.Settle()
 	s.Barrier(time.Minute)
-	if got := k.names(); !strings.Contains(got, "kept") || !strings.Contains(got, "again") || strings.Contains(got, "stale") || strings.Count(got, ":") != 1 {
+	for _, name := range []string{SocketName, BinaryName} { // whose turn is yet to come
+		if fds := s.Claim(name); len(fds) != 1 {
+			t.Errorf("%s is %v", name, fds)
+		}
+	}
+	if got := k.names(); !strings.Contains(got, "kept") || !strings.Contains(got, "again") || strings.Contains(got, "stale") || strings.Count(got, ":") != 3 {
 		t.Errorf("the keeper holds %q", got)
 	}
 	// The keeper of this test has its copies in this process, too.
-	for name, want := range map[string]int{"stale": 0, "again": 1, "kept": 2, "other": 1} {
+	for name, want := range map[string]int{"stale": 0, "again": 1, "kept": 2, "other": 1, SocketName: 2, BinaryName: 2} {
 		if got := openTimes(t, filepath.Join(dir, name)); got != want {
 			t.Errorf("%s is open %d times, want %d", name, got, want)
 		}
