@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 //	until REGEXP COMMAND...   run COMMAND until its standard output matches
 //	pid VAR NAME              set VAR to the pid of a daemon
 //	manager-pid VAR           set VAR to the pid of the manager
-//	signal SIG PID            send a signal
+//	signal SIG PID            send a signal; STOP waits until it has stopped
 //	gone PID                  wait until there is no such process
 //	dead PID                  wait until it has ended, reaped or not (Linux)
 //	keeper-pid VAR            set VAR to the pid of the manager's keeper
@@ -179,6 +179,17 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	p, err := os.FindProcess(pid)
 	ts.Check(err)
 	ts.Check(p.Signal(signals[args[0]]))
+	if args[0] == "STOP" { // one of its threads must be scheduled for the others to be stopped
+		repeat(ts, "process "+args[1]+" stopped", func() bool {
+			stats, _ := filepath.Glob("/proc/" + args[1] + "/task/*/stat")
+			for _, stat := range stats {
+				if b, err := os.ReadFile(stat); err == nil && !strings.Contains(string(b), ") T ") {
+					return false
+				}
+			}
+			return true
+		})
+	}
 }
 
 func cmdGone(ts *testscript.TestScript, neg bool, args []string) {

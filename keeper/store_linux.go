@@ -204,7 +204,7 @@ func (s *Store) Settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, fds := range s.inherited {
-		if name == SocketName || name == BinaryName {
+		if own(name) {
 			continue
 		}
 		for _, fd := range fds {
@@ -216,6 +216,10 @@ func (s *Store) Settle() {
 		delete(s.inherited, name)
 	}
 }
+
+// own reports whether a name is of the manager itself, not of a daemon. Those are
+// asked after in their own time.
+func own(name string) bool { return name == SocketName || name == BinaryName || name == ExitsName }
 
 // KeepBinary has the binary kept that this process was started from, so that a
 // keeper starts the next manager from it whatever is on the disk by then.
@@ -259,6 +263,9 @@ func (s *Store) Dismiss() {
 	if s.KeeperPID() == 0 {
 		return
 	}
+	s.mu.Lock()
+	s.pid = 0 // so that its end is no loss
+	s.mu.Unlock()
 	s.notify(msgLeave)
 	s.Barrier(barrierPatience)
 	s.Lost()
