@@ -135,7 +135,7 @@ func (s *Store) openInMemory(why error) error {
 	if blind {
 		// What the journal has is not known: numbers begin far beyond.
 		s.blind = true
-		s.lastSeq = s.found.upTo + blindGap
+		s.lastSeq = s.found().upTo + blindGap
 		s.snapSeq, s.firstSeq = s.lastSeq, s.lastSeq+1
 	}
 	if err := s.reconcile(blind); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -23,7 +24,9 @@ func (s *Store) open() error {
 	for _, dir := range []string{s.stateDir, s.copies.dir} {
 		s.clearWay(dir)
 	}
-	s.found = s.copies.readAll()
+	// A thousand files take as long to read as the journal does.
+	s.found = sync.OnceValue(s.copies.readAll)
+	go s.found()
 	s.opts.Faults.Point("open")
 	if why := s.unwritable(); why != nil {
 		if err := s.checkFormat(false); err != nil {
@@ -87,7 +90,7 @@ func (s *Store) incomplete() bool {
 			return true
 		}
 	}
-	return len(s.gaps) > 0 || s.readMark() > s.lastSeq || s.found.upTo > s.lastSeq
+	return len(s.gaps) > 0 || s.readMark() > s.lastSeq || s.found().upTo > s.lastSeq
 }
 
 // openFound opens the database, repairs it, or begins a new one. It reports

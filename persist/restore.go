@@ -16,7 +16,7 @@ import (
 // are a little behind and are brought up to date. They are ahead, or know more,
 // only if the journal has lost something: then it is restored from them.
 func (s *Store) reconcile(lossy bool) error {
-	c, found := s.copies, s.found
+	c, found := s.copies, s.found()
 	if found.err != nil {
 		s.notice("the plain copies of the registrations can't be read: %v", found.err)
 	}
@@ -82,14 +82,14 @@ func (s *Store) restore() error {
 		s.notice("the journal has lost the events %s; states may be older than they were", strings.Join(s.gaps, ", "))
 	}
 	end := s.lastSeq
-	if had := max(s.found.upTo, s.readMark()); had > end {
+	if had := max(s.found().upTo, s.readMark()); had > end {
 		s.notice("the journal ends with event %d and had reached event %d: its last part is lost", end, had)
 		s.lastSeq = had // no number is used twice
 		if s.kept == 0 {
 			s.firstSeq = had + 1
 		}
 	}
-	all := s.found.all
+	all := s.found().all
 	var events []supervision.Event
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {

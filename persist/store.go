@@ -165,7 +165,7 @@ type Store struct {
 	recovery Recovery
 	aside    string // where damaged files of this start are; empty if there are none
 	copies   *copies
-	found    foundCopies // at the start
+	found    func() foundCopies // of the copies, at the start
 
 	// Of the writer.
 	wmu       sync.Mutex

@@ -41,13 +41,16 @@ func findCgroupBase(dataDir string) string {
 	if unix.Access(base, unix.W_OK) != nil {
 		return ""
 	}
-	// What earlier managers could not remove; a populated one refuses.
+	// What earlier managers could not remove; a populated one refuses. None of
+	// these is of an incarnation yet to come, so nobody has to wait for it.
 	entries, _ := os.ReadDir(base)
-	for _, e := range entries {
-		if e.IsDir() {
-			removeCgroup(filepath.Join(base, e.Name()))
+	go func() {
+		for _, e := range entries {
+			if e.IsDir() {
+				removeCgroup(filepath.Join(base, e.Name()))
+			}
 		}
-	}
+	}()
 	return base
 }
 
