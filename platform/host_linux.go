@@ -195,15 +195,21 @@ func cgroupRefused(err error) bool {
 // withoutPidfds makes do as before Linux 5.3, to test that.
 var withoutPidfds = os.Getenv("SYSPULSE_NO_PIDFDS") == "1"
 
+// openPidfd fails with ESRCH if there is no such process.
 func openPidfd(pid int) (int, error) {
 	if withoutPidfds {
 		return -1, unix.ENOSYS
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return -1, err
+	switch err {
+	case nil:
+		return fd, nil
+	case unix.EINVAL, unix.ENOENT:
+		// The number is a thread's, which is said so since Linux 6.15, or of a
+		// process that is just being reaped.
+		return -1, unix.ESRCH
 	}
-	return fd, nil
+	return -1, err
 }
 
 // known is the handle of an incarnation that was not released.
@@ -241,8 +247,8 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	if !isKept {
 		fd, err = openPidfd(id.PID)
 	}
-	if err == unix.ESRCH || err == unix.EINVAL {
-		return nil, gone // EINVAL: the number is a thread's now
+	if err == unix.ESRCH {
+		return nil, gone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("process %d: pidfd_open: %w", id.PID, err)
