@@ -86,7 +86,9 @@ type ledger struct {
 	mu      sync.Mutex
 	current map[string]entry
 	pending []appendEvents
-	broken  error // the last commit failed with it
+	broken  error                 // the last commit failed with it
+	intents []supervision.Event   // that a sabotage keeps back
+	late    [][]supervision.Event // likewise
 	syncs   []answer[struct{}]
 }
 
@@ -161,12 +163,14 @@ func (l *ledger) commit() (batch []appendEvents, events []supervision.Event) {
 		events = append(events, b.Events...)
 	}
 	if failpoint.Sabotaged(failpoint.NoIntent) {
-		events = slices.DeleteFunc(events, func(e supervision.Event) bool { return e.Kind == supervision.EventStarting })
+		events = l.withoutIntents(events)
 	}
+	var err error
 	if failpoint.Sabotaged(failpoint.EarlyAnswer) {
-		time.Sleep(20 * time.Millisecond) // a slow disk, that the answers don't wait for
+		l.appendLate(events)
+	} else {
+		err = l.store.Append(events)
 	}
-	err := l.store.Append(events)
 	l.mu.Lock()
 	l.pending = l.pending[len(batch):]
 	if len(l.pending) == 0 {
@@ -183,6 +187,36 @@ func (l *ledger) commit() (batch []appendEvents, events []supervision.Event) {
 		l.log.Info("the journal can be written again")
 	}
 	return batch, events
+}
+
+// withoutIntents keeps each start intent back until the next event of its
+// daemon, behind the fork.
+func (l *ledger) withoutIntents(events []supervision.Event) (out []supervision.Event) {
+	for _, e := range events {
+		if e.Kind == supervision.EventStarting {
+			l.intents = append(l.intents, e)
+			continue
+		}
+		if i := slices.IndexFunc(l.intents, func(in supervision.Event) bool { return in.Daemon == e.Daemon }); i >= 0 {
+			out = append(out, l.intents[i])
+			l.intents = slices.Delete(l.intents, i, i+1)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// appendLate writes events when they have been answered for a while.
+func (l *ledger) appendLate(events []supervision.Event) {
+	l.mu.Lock()
+	l.late = append(l.late, events)
+	l.mu.Unlock()
+	time.AfterFunc(50*time.Millisecond, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_ = l.store.Append(l.late[0])
+		l.late = l.late[1:]
+	})
 }
 
 // trouble says why changes aren't durable; empty if they are.
@@ -233,9 +267,6 @@ func (j *journal) Receive(ctx actor.Context) {
 	case appendEvents:
 		if j.accept(msg) {
 			ctx.Send(ctx.Self(), flush{})
-		}
-		if failpoint.Sabotaged(failpoint.EarlyAnswer) && msg.From != nil {
-			ctx.Send(msg.From, appended{msg.Batch})
 		}
 	case flush:
 		j.flush(ctx)

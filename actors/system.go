@@ -268,9 +268,6 @@ func (s *System) ended() error {
 // sync makes what was committed durable. Every command does before it is
 // acknowledged.
 func (s *System) sync(ctx context.Context) error {
-	if failpoint.Sabotaged(failpoint.EarlyAnswer) {
-		return nil
-	}
 	synced := s.ledger.awaitSync()
 	s.system.Root.Send(s.journal, syncState{})
 	_, err := synced.await(ctx, s.done, s.ended)

@@ -1,0 +1,90 @@
+//go:build linux && !race
+
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cyber-boost/syspulse/failpoint"
+)
+
+var long = flag.Bool("long", false, "try every fault, and go on for a minute")
+
+// programs is where the manager and the subject are built, once for all tests.
+var programs string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(func() int {
+		var err error
+		if programs, err = os.MkdirTemp("", "crash"); err == nil {
+			defer os.RemoveAll(programs)
+			err = build(programs)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// try is a run with a population that fits a test.
+func try(t *testing.T, o options) (ok bool, report string) {
+	t.Helper()
+	var out bytes.Buffer
+	o.out, o.programs, o.daemons, o.clients = &out, programs, 30, 4
+	o.seed = uint64(time.Now().UnixNano())
+	s, err := newSuite(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok = s.run()
+	return ok, out.String()
+}
+
+// TestNothingIsLost is the suite in short.
+func TestNothingIsLost(t *testing.T) {
+	duration := 10 * time.Second
+	if *long {
+		duration = time.Minute
+	}
+	ok, report := try(t, options{duration: duration})
+	if !ok {
+		t.Fatal(report)
+	}
+	t.Log(report)
+}
+
+// TestFaultsAreFound builds in what the suite is there to find. A run without a
+// violation would prove nothing, if these had none either.
+func TestFaultsAreFound(t *testing.T) {
+	for _, f := range []struct {
+		fault  failpoint.Fault
+		points []string // where it shows soonest
+		shows  string   // what is found then
+	}{
+		{failpoint.NoIntent, []string{"fork.after"}, "ran twice at once"},
+		{failpoint.EarlyAnswer, []string{"commit.before"}, "an acknowledged command is lost"},
+		{failpoint.NoIdentity, []string{"recover.look"}, "a process that is no daemon"},
+		{failpoint.NoLeftovers, []string{"exit."}, "ran twice at once"},
+		{failpoint.NoSplice, []string{"log.copied"}, "lines are lost"},
+	} {
+		t.Run(string(f.fault), func(t *testing.T) {
+			if !*long && f.fault != failpoint.NoIntent {
+				t.Skip("only with -long")
+			}
+			ok, report := try(t, options{sabotage: string(f.fault), points: f.points, duration: 2 * time.Minute})
+			if ok || !strings.Contains(report, f.shows) {
+				t.Fatal("it was not found\n" + report)
+			}
+			t.Log(report)
+		})
+	}
+}

@@ -1,0 +1,432 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/failpoint"
+)
+
+// target is a point, and how to come there.
+type target struct {
+	failpoint.Point
+	times   int // it is armed for one of the first so many times that it is reached
+	provoke func(*suite)
+}
+
+// inKeeper says whether it is a keeper that comes there.
+func (t *target) inKeeper() bool { return strings.HasPrefix(string(t.Point), "keeper.") }
+
+// targets are the points of a manager without a keeper. What happens all the
+// time is armed for a late time, so that it doesn't always happen right after
+// the start. That of a missing splice is for those who build that fault in.
+var targets = []target{
+	{failpoint.ForkBefore, 40, nil},
+	{failpoint.ForkAfter, 40, nil},
+	{failpoint.ExitSeen, 40, nil},
+	{failpoint.ExitDrained, 40, nil},
+	{failpoint.CommitBefore, 150, nil},
+	{failpoint.CommitPart, 2, (*suite).loadBallast},
+	{failpoint.CommitAfter, 150, nil},
+	{failpoint.CommitSynced, 40, nil},
+	{failpoint.CommitAcked, 40, nil},
+	{failpoint.CopiesBefore, 3, nil},
+	{failpoint.CopiesTemp, 3, nil},
+	{failpoint.CopiesRenamed, 6, nil},
+	{failpoint.CopiesWritten, 3, nil},
+	{failpoint.SnapshotBefore, 2, nil},
+	{failpoint.SnapshotAfter, 2, nil},
+	{failpoint.SnapshotMark, 2, nil},
+	{failpoint.TrimBefore, 1, nil},
+	{failpoint.TrimAfter, 1, nil},
+	{failpoint.CompactBefore, 1, nil},
+	{failpoint.CompactAfter, 1, nil},
+	{failpoint.LogBefore, 300, nil},
+	{failpoint.LogAfter, 300, nil},
+	{failpoint.LogDrain, 30, nil},
+	{failpoint.RecoverBegin, 1, nil},
+	{failpoint.RecoverReplay, 1, nil},
+	{failpoint.RecoverState, 1, nil},
+	{failpoint.RecoverLook, 20, nil},
+	{failpoint.RecoverAdopted, 15, nil},
+	{failpoint.RecoverLost, 3, (*suite).endSome},
+	{failpoint.RecoverAll, 1, nil},
+	{failpoint.RecoverDone, 1, nil},
+	{failpoint.RecoverServe, 1, nil},
+	{failpoint.ShutdownBegin, 1, (*suite).shutDown},
+	{failpoint.ShutdownGone, 1, (*suite).shutDown},
+	{failpoint.ShutdownRecorded, 1, (*suite).shutDown},
+	{failpoint.ShutdownClosed, 1, (*suite).shutDown},
+}
+
+// keptTargets are those that take a keeper.
+var keptTargets = []target{
+	{failpoint.KeeperBegin, 1, nil},
+	{failpoint.KeeperForked, 1, (*suite).endManager},
+	{failpoint.KeeperReaped, 3, (*suite).endManagerAndSome},
+	{failpoint.KeeperDied, 1, (*suite).endManager},
+	{failpoint.KeeperStored, 100, nil},
+	{failpoint.KeeperRemoved, 60, nil},
+	{failpoint.HandoverSend, 60, nil},
+	{failpoint.HandoverSent, 60, nil},
+	{failpoint.HandoverTake, 1, nil},
+	{failpoint.HandoverTaken, 1, nil},
+	{failpoint.HandoverReplace, 1, (*suite).endKeeper},
+}
+
+// count is what became of a target.
+type count struct{ killed, missed int }
+
+// armFile tells the next process that starts where to die.
+func (s *suite) armFile() string { return filepath.Join(s.dir, "arm") }
+
+// firedFile is there once it has.
+func (s *suite) firedFile() string { return s.armFile() + ".fired" }
+
+func (s *suite) arm(t *target, peer string) {
+	_ = os.Remove(s.firedFile())
+	text := fmt.Sprintf("%s:%d%s\n", t.Point, 1+s.rng.IntN(t.times), peer)
+	if err := os.WriteFile(s.armFile(), []byte(text), 0o600); err != nil {
+		s.fatal("%v", err)
+	}
+}
+
+// disarm takes back what was not reached. A process that is armed stays so.
+func (s *suite) disarm() { _ = os.Remove(s.armFile()) }
+
+func (s *suite) fired() bool {
+	_, err := os.Stat(s.firedFile())
+	return err == nil
+}
+
+// pick chooses the next target: one of those that were reached least. nil is a
+// kill at a random moment.
+func (s *suite) pick() *target {
+	if s.rng.IntN(4) == 0 {
+		return nil
+	}
+	var least []*target
+	fewest := 0
+	for i := range s.targets {
+		t := &s.targets[i]
+		c := s.counts[t.Point]
+		n := c.killed + c.missed/2
+		if least == nil || n < fewest {
+			least, fewest = nil, n
+		}
+		if n == fewest {
+			least = append(least, t)
+		}
+	}
+	if least == nil {
+		return nil
+	}
+	return least[s.rng.IntN(len(least))]
+}
+
+// reachWithin is how long an armed process may live without coming to the
+// point.
+const reachWithin = 4 * time.Second
+
+// round kills once more: at a point, or at any moment.
+func (s *suite) round() {
+	t := s.pick()
+	if t == nil {
+		s.ensureStarted()
+		time.Sleep(time.Duration(s.rng.Int64N(int64(1200 * time.Millisecond))))
+		s.kill(s.anyone())
+		s.count(random, true)
+		return
+	}
+	who := theManager
+	if t.inKeeper() {
+		who = theKeeper
+	}
+	peer := ""
+	if s.options.keeper && s.rng.IntN(5) == 0 {
+		who, peer = both, ":both"
+	}
+	s.makeRoom(t)
+	s.arm(t, peer)
+	s.startFresh(t)
+	var wg sync.WaitGroup
+	if t.provoke != nil {
+		wg.Go(func() {
+			if s.awaitAnswer() {
+				t.provoke(s)
+			}
+		})
+	}
+	at, fired := s.awaitFired()
+	if !fired {
+		s.disarm()
+		// What it was provoked with may be under way; an end to that.
+		s.kill(both)
+	}
+	wg.Wait()
+	s.find()
+	if fired {
+		s.killed[who]++
+		s.afterwards(who, at)
+	}
+	s.count(t.Point, fired)
+}
+
+// makeRoom sees to it that a process that comes to t is yet to begin.
+func (s *suite) makeRoom(t *target) {
+	s.find()
+	if t.inKeeper() || s.rng.IntN(4) == 0 {
+		s.kill(both)
+	}
+	if s.manager == nil && s.keeper == nil {
+		s.whileDown(t.Point == failpoint.RecoverLost)
+	}
+}
+
+// startFresh starts one that is armed, or lets the keeper do it.
+func (s *suite) startFresh(t *target) {
+	if s.manager == nil && s.keeper == nil {
+		s.launch()
+		return
+	}
+	s.kill(theManager)
+	if t.Point == failpoint.RecoverLost {
+		s.endSome()
+	}
+}
+
+// ensureStarted starts what nobody else would.
+func (s *suite) ensureStarted() {
+	if s.find(); s.manager == nil && s.keeper == nil {
+		s.whileDown(false)
+		s.launch()
+	}
+}
+
+// awaitAnswer returns when a manager answers; false if that never happens, or
+// the point was reached.
+func (s *suite) awaitAnswer() bool {
+	for end := time.Now().Add(reachWithin); time.Now().Before(end) && !s.fired(); time.Sleep(lookEvery) {
+		ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
+		_, err := s.api.Ping(ctx)
+		cancel()
+		if err == nil {
+			s.find()
+			s.answered = true
+			return true
+		}
+	}
+	return false
+}
+
+// awaitFired returns when the point was reached, and at what time; false if it
+// isn't.
+func (s *suite) awaitFired() (time.Time, bool) {
+	for end := time.Now().Add(reachWithin); time.Now().Before(end); time.Sleep(lookEvery) {
+		if s.fired() {
+			// The file's status was changed by the rename just before the kill.
+			fi, err := os.Stat(s.firedFile())
+			if err != nil {
+				s.fatal("%v", err)
+			}
+			return time.Unix(fi.Sys().(*syscall.Stat_t).Ctim.Unix()), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// afterwards notes the deaths that a point has caused.
+func (s *suite) afterwards(who victim, at time.Time) {
+	if !s.options.keeper {
+		<-s.launched.done
+	}
+	s.find()
+	if who != theManager {
+		s.died(theKeeper, at)
+	}
+	if who != theKeeper {
+		s.died(theManager, at)
+	}
+	s.up.Store(s.manager != nil || s.keeper != nil)
+}
+
+func (s *suite) endManager() { s.kill(theManager) }
+func (s *suite) endKeeper()  { s.kill(theKeeper) }
+
+func (s *suite) endManagerAndSome() {
+	s.kill(theManager)
+	s.endSome()
+}
+
+// anyone is who is killed at a random moment.
+func (s *suite) anyone() victim {
+	if !s.options.keeper {
+		return theManager
+	}
+	return []victim{theManager, theManager, theKeeper, both}[s.rng.IntN(4)]
+}
+
+func (s *suite) count(p failpoint.Point, killed bool) {
+	c := s.counts[p]
+	if killed {
+		c.killed++
+	} else {
+		c.missed++
+	}
+	s.counts[p] = c
+}
+
+// random is counted like a point.
+const random failpoint.Point = "(any moment)"
+
+// whileDown does what may happen to daemons while nobody looks after them.
+func (s *suite) whileDown(some bool) {
+	if pause := s.rng.IntN(4); pause > 0 {
+		time.Sleep(time.Duration(pause) * 60 * time.Millisecond)
+	}
+	if some || s.rng.IntN(4) == 0 {
+		s.endSome()
+	}
+	if s.rng.IntN(6) == 0 {
+		s.reusePID()
+	}
+}
+
+// running are the first processes of daemons that live.
+func (s *suite) running() []running {
+	is := make(map[int]string) // a pid alone may be another's by now
+	for _, p := range s.processes() {
+		is[p.pid] = p.incarnation
+	}
+	var out []running
+	for _, d := range s.daemons {
+		if t, ok := s.current(d); ok && is[t.PID] == t.Incarnation {
+			out = append(out, running{d, t.PID})
+		}
+	}
+	return out
+}
+
+type running struct {
+	d   *daemon
+	pid int
+}
+
+// endSome kills some first processes of daemons, from outside.
+func (s *suite) endSome() {
+	all := s.running()
+	for range min(len(all), 1+s.rng.IntN(5)) {
+		r := all[s.rng.IntN(len(all))]
+		sig := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[s.rng.IntN(2)]
+		_ = syscall.Kill(r.pid, sig) // it may be gone
+	}
+}
+
+// nsLastPID is where the next pid can be chosen (with CAP_SYS_ADMIN).
+const nsLastPID = "/proc/sys/kernel/ns_last_pid"
+
+// reusePID ends a daemon and gives its pid to a process that has nothing to do
+// with it: nobody may adopt or signal that one.
+func (s *suite) reusePID() {
+	if s.bystander != nil || !s.canChoosePIDs {
+		return
+	}
+	all := slices.DeleteFunc(s.running(), func(r running) bool { return !r.d.kind.steady })
+	if len(all) == 0 {
+		return
+	}
+	r := all[s.rng.IntN(len(all))]
+	_ = syscall.Kill(r.pid, syscall.SIGKILL)
+	for end := time.Now().Add(4 * time.Second); ; time.Sleep(time.Millisecond) {
+		if syscall.Kill(r.pid, 0) == syscall.ESRCH {
+			break
+		}
+		if time.Now().After(end) {
+			return // whoever inherited it doesn't reap (some do so once a second)
+		}
+	}
+	for range 50 {
+		if os.WriteFile(nsLastPID, fmt.Appendf(nil, "%d", r.pid-1), 0) != nil {
+			s.canChoosePIDs = false
+			return
+		}
+		b, err := s.startBystander()
+		if err != nil {
+			s.fatal("%v", err)
+		}
+		if b.cmd.Process.Pid == r.pid {
+			s.bystander = b
+			s.reused++
+			return
+		}
+		b.end()
+	}
+}
+
+// bystander is a process that is no daemon.
+type bystander struct {
+	cmd *exec.Cmd
+	end func() *os.ProcessState
+}
+
+func (s *suite) startBystander() (*bystander, error) {
+	cmd := exec.Command(s.subject, s.dir, "bystander", "bystander")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &bystander{cmd: cmd, end: func() *os.ProcessState {
+		in.Close()
+		_ = cmd.Wait()
+		return cmd.ProcessState
+	}}, nil
+}
+
+// dismissBystander ends it, and checks that nobody else did.
+func (s *suite) dismissBystander() {
+	if s.bystander == nil {
+		return
+	}
+	if state := s.bystander.end(); !state.Success() {
+		s.violation("a process was signalled that is no daemon", "it had the pid of one that died, %d, and ended with: %v", s.bystander.cmd.Process.Pid, state)
+	}
+	s.bystander = nil
+}
+
+// loadBallast adds daemons that are too large for one transaction: all of them
+// are there afterwards, or none.
+func (s *suite) loadBallast() {
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	var add api.AddRequest
+	var remove api.RemoveRequest
+	for i := range ballast {
+		d := s.ballast(i)
+		add.Daemons = append(add.Daemons, api.Registration{Spec: d})
+		remove.Names = append(remove.Names, d.Name)
+	}
+	remove.Force = true
+	s.ballastMay = nil
+	if _, err := s.api.Remove(ctx, remove); err != nil {
+		return
+	}
+	s.ballastMay = map[int]bool{0: true, ballast: true}
+	if _, err := s.api.Add(ctx, add); err == nil {
+		s.ballastMay = map[int]bool{ballast: true}
+	}
+}
