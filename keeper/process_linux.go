@@ -25,10 +25,13 @@ func init() {
 const settled = time.Second
 
 // The delay before the second start of a manager that died young; it doubles
-// with each further one.
+// with each further one. What is killed by SIGKILL is killed by somebody else (a
+// person, a test, the kernel that is out of memory), so that waiting longer doesn't
+// help.
 const (
-	firstDelay = 10 * time.Millisecond
-	maxDelay   = 10 * time.Second
+	firstDelay     = 10 * time.Millisecond
+	maxDelay       = 10 * time.Second
+	maxDelayKilled = 100 * time.Millisecond
 )
 
 // exitGivenUp is the code of a manager that wants to be started again
@@ -367,6 +370,9 @@ func (k *process) ended(ws syscall.WaitStatus) {
 	if !wasReady || time.Since(k.since) < settled {
 		if k.deaths > 0 {
 			delay = min(firstDelay<<min(k.deaths-1, 12), maxDelay)
+			if ws.Signaled() && ws.Signal() == syscall.SIGKILL {
+				delay = min(delay, maxDelayKilled)
+			}
 		}
 		k.deaths++
 	} else {
