@@ -130,6 +130,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 		// means something else: the manager is started again.
 		debug.SetTraceback("crash")
 	}
+	tty := watchTerminal()
 	// Not signal.Ignore: daemons would inherit that.
 	signal.Notify(make(chan os.Signal, 1), ignoredSignals...)
 
@@ -200,7 +201,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 				shutdown(sig.String())
 				continue
 			}
-			if hasTerminal() {
+			if tty.hangup() {
 				shutdown("its terminal is gone")
 				continue
 			}

@@ -21,7 +21,12 @@ var (
 	ignoredSignals           = []os.Signal{noSignal{}}
 )
 
-func hasTerminal() bool { return false }
+// terminal is of no concern here: consoles send no SIGHUP.
+type terminal struct{}
+
+func watchTerminal() terminal { return terminal{} }
+
+func (terminal) hangup() bool { return false }
 
 // detach makes cmd a process that outlives this console.
 func detach(cmd *exec.Cmd) {

@@ -78,7 +78,7 @@ func TestSignalsEndTheManager(t *testing.T) {
 }
 
 func TestHangupReadsTheFilesAgain(t *testing.T) {
-	if hasTerminal() {
+	if watchTerminal().f != nil {
 		t.Skip("with a terminal it is a shutdown")
 	}
 	f := apitest.New()
