@@ -31,9 +31,10 @@ func digest(s string) string {
 // of is how all ids of a daemon begin.
 func (m marks) of(daemon string) string { return m.dir + "-" + digest(m.dir+daemon) + "-" }
 
-// next makes an id that no other incarnation on any machine has.
+// next makes an id that no other incarnation on any machine has. It is a name in
+// the keeper's store, too, and no longer than [keeper.MaxName].
 func (m marks) next(daemon string) string {
-	var b [10]byte
+	var b [8]byte
 	rand.Read(b[:]) // never fails, see crypto/rand
 	return m.of(daemon) + hex.EncodeToString(b[:])
 }

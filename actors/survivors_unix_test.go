@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/platform"
 	"github.com/cyber-boost/syspulse/spec"
@@ -195,4 +196,11 @@ func TestStartedAtOfWhatIsFound(t *testing.T) {
 		t.Errorf("up for %v s", up)
 	}
 	f.stop("web")
+}
+
+// TestMarksAreNames: under a longer name nothing would be kept.
+func TestMarksAreNames(t *testing.T) {
+	if id := newMarks(t.TempDir()).next("web"); len(id) > keeper.MaxName {
+		t.Errorf("%q has %d bytes, and the keeper takes %d", id, len(id), keeper.MaxName)
+	}
 }

@@ -55,6 +55,10 @@ const (
 // firstFD is the first descriptor that is passed on (sd_listen_fds(3)).
 const firstFD = 3
 
+// MaxName is how many bytes a name in the store may have. The keeper has room
+// for so many beside each descriptor; what is longer is not kept.
+const MaxName = 43
+
 // Names in the store. Others are the incarnation, for its pidfd, and what
 // [FIFOName] gives.
 const (

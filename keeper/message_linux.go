@@ -66,7 +66,7 @@ func value(to *[]byte, line []byte, key string) {
 // ASCII and no colon, which parts names from each other. (It takes 255 bytes; we
 // need fewer.)
 func validName(name []byte) bool {
-	if len(name) == 0 || len(name) > maxName {
+	if len(name) == 0 || len(name) > MaxName {
 		return false
 	}
 	for _, c := range name {

@@ -17,11 +17,8 @@ type held struct {
 // fdName is a name without an allocation of its own.
 type fdName struct {
 	len  uint8
-	text [maxName]byte
+	text [MaxName]byte
 }
-
-// maxName is how long a name may be: ours are an incarnation's at most.
-const maxName = 43
 
 func toName(b []byte) (n fdName, ok bool) {
 	if !validName(b) {

@@ -51,7 +51,7 @@ func TestTableClosesWhatItLetsGo(t *testing.T) {
 // without.
 func TestTablePassesWhatFits(t *testing.T) {
 	var tab table
-	long := strings.Repeat("n", maxName)
+	long := strings.Repeat("n", MaxName)
 	for range 4000 {
 		tab.add(nameOf(long), fdsOf(1))
 	}

@@ -3,8 +3,10 @@
 package persist
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +35,14 @@ func tryLock(f *os.File) error {
 	}
 }
 
+// alive is false of a zombie, where that can be told: its lock was released at
+// its death, and if it is held all the same, then by a child that it was
+// forking, until that one execs.
 func alive(pid int) bool {
+	if b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat"); err == nil {
+		state := b[bytes.LastIndexByte(b, ')')+1:] // proc_pid_stat(5): a name may hold parentheses
+		return !bytes.HasPrefix(state, []byte(" Z"))
+	}
 	err := unix.Kill(pid, 0)
 	return err == nil || errors.Is(err, unix.EPERM)
 }
