@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,4 +89,51 @@ func openPTY(t *testing.T) (master, slave *os.File) {
 		t.Fatal(err)
 	}
 	return master, slave
+}
+
+// Who started a manager with nohup wants it to stay when the terminal is gone.
+func TestNohup(t *testing.T) {
+	data := t.TempDir()
+	file := filepath.Join(data, "daemons.sys")
+	write := func(name string) {
+		if err := os.WriteFile(file, []byte("[daemon]\nname = \""+name+"\"\ncommand = [\"true\"]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("before")
+	master, slave := openPTY(t)
+	cmd := exec.Command("nohup", "syspulse", "--data-dir", data, "daemon", "--file", file)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.Dir = data // for nohup.out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	f := &faulty{t: t, Client: client.New(api.SocketPath(data))}
+	defer f.Close()
+	defer func() {
+		_ = f.Shutdown(context.Background(), api.ShutdownRequest{Force: true})
+		_ = cmd.Wait()
+	}()
+	has := func(name string) func() bool {
+		return func() bool {
+			list, _ := f.Status(t.Context(), api.StatusQuery{})
+			return len(list) > 0 && slices.ContainsFunc(list, func(d api.Daemon) bool { return d.Name == name })
+		}
+	}
+	f.until("the manager answers", has("before"))
+	master.Close()
+	f.until("the terminal is gone", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		_, rest, _ := strings.Cut(string(b), ") ")
+		const tty = 7 - 3 // as proc_pid_stat(5) counts
+		fields := strings.Fields(rest)
+		return err == nil && len(fields) > tty && fields[tty] == "0"
+	})
+	write("after")
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	f.until("the file is read again", has("after"))
 }

@@ -14,7 +14,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,8 +71,11 @@ func Main(args []string, start StartManager) int {
 		errTTY: term.IsTerminal(int(os.Stderr.Fd())) && enableColor(os.Stderr),
 	}
 	a.inherit = keeper.Inherit
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	a.ends = make(chan os.Signal, 8)
+	signal.Notify(a.ends, endSignals...)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals...)
 	defer stop()
+	a.unlisten = func() { stop(); signal.Stop(a.ends) }
 	code := a.run(ctx, args)
 	if a.store != nil {
 		a.store.Exiting(code)
@@ -98,6 +100,11 @@ type app struct {
 	// What follows --command of add, as it was written.
 	command    []string
 	hasCommand bool
+
+	// ends are the signals to end, from the first moment on; nil in tests.
+	// unlisten gives them their default effect again.
+	ends     chan os.Signal
+	unlisten func()
 
 	// inherit takes over what a manager before this one had kept; nil in tests.
 	inherit func() *keeper.Store

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -39,6 +40,9 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if signal.Ignored(sigHangup) {
+				_ = os.Setenv(nohupVariable, "1")
+			}
 			if a.inherit != nil {
 				a.store = a.inherit()
 				if a.binary = os.Getenv(keeper.BinaryVariable); a.binary == "" {
@@ -46,11 +50,17 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 					_ = os.Setenv(keeper.BinaryVariable, a.binary)
 				}
 				if !noKeeper && a.store.Offered() {
+					a.unlisten()
+					if len(a.ends) > 0 {
+						return nil // asked to end before anything began
+					}
 					err := a.store.Become(os.Args[1:])
 					return fmt.Errorf("can't start the keeper: %w; --no-keeper does without", err)
 				}
 			}
-			set, err := a.loadAtStart(files)
+			signals, stop := a.managerSignals()
+			defer stop()
+			set, err := a.loadAtStart(files, signals)
 			if err != nil {
 				return err
 			}
@@ -64,7 +74,7 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 				defer f.Close()
 				log = fileLog
 			}
-			return a.runDaemon(cmd.Context(), log, files, set, noKeeper)
+			return a.runDaemon(cmd.Context(), log, signals, files, set, noKeeper)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "file", nil, "register what this `FILE` holds (repeatable)")
@@ -98,13 +108,53 @@ func startedBy() string {
 	return path
 }
 
+// nohupVariable says that SIGHUP was ignored when a user started the manager, by
+// nohup perhaps: then it stays when its terminal is gone. (The keeper listens to
+// SIGHUP, so that its managers don't see that.)
+const nohupVariable = "SYSPULSE_NOHUP"
+
+// managerSignals is where the signals to a manager arrive. Those to end are there
+// from the start of the process on.
+func (a *app) managerSignals() (signals chan os.Signal, stop func()) {
+	if signals = a.ends; signals == nil {
+		signals = make(chan os.Signal, 8)
+	}
+	signal.Notify(signals, append([]os.Signal{sigHangup, sigUpgrade}, endSignals...)...)
+	a.store.Listening()
+	return signals, func() { signal.Stop(signals) }
+}
+
 // loadAtStart reads the files when a user has started this manager. One that
-// was brought back goes on with what is registered.
-func (a *app) loadAtStart(files []string) (*spec.Set, error) {
-	if a.store.Successor() {
+// was brought back goes on with what is registered. A file may be a pipe, or on
+// a disk that doesn't answer: a signal to end is heeded meanwhile.
+func (a *app) loadAtStart(files []string, signals chan os.Signal) (*spec.Set, error) {
+	if len(files) == 0 || a.store.Successor() {
 		return &spec.Set{}, nil
 	}
-	return load(files)
+	var set *spec.Set
+	var err error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		set, err = load(files)
+	}()
+	var later []os.Signal
+	for {
+		select {
+		case <-read:
+			for _, sig := range later {
+				signals <- sig // there is room: they came from there
+			}
+			return set, err
+		case sig := <-signals:
+			if slices.Contains(endSignals, sig) {
+				return nil, fmt.Errorf("asked to end (%s) before the files were read", sig)
+			}
+			if !slices.Contains(later, sig) {
+				later = append(later, sig)
+			}
+		}
+	}
 }
 
 // load is spec.Load, and an empty set for no files.
@@ -118,13 +168,10 @@ func load(files []string) (*spec.Set, error) {
 // endSignals are those that end a manager.
 var endSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
-func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, set *spec.Set, noKeeper bool) (err error) {
+func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, files []string, set *spec.Set, noKeeper bool) (err error) {
 	// The command's own context ends at the first signal; a manager counts
 	// them, and those of its first moments too.
 	ctx = context.WithoutCancel(ctx)
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, append([]os.Signal{sigHangup, sigUpgrade}, endSignals...)...)
-	defer signal.Stop(signals)
 	if a.store.Keeps() {
 		// A panic is a death by signal then, and not an exit with a code that
 		// means something else: the manager is started again.
@@ -201,7 +248,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, files []string, s
 				shutdown(sig.String())
 				continue
 			}
-			if tty.hangup() {
+			if os.Getenv(nohupVariable) == "" && tty.hangup() {
 				shutdown("its terminal is gone")
 				continue
 			}

@@ -12,6 +12,8 @@ const (
 	msgBarrier  = "BARRIER=1"
 	msgNoPoll   = "FDPOLL=0" // a pidfd hangs up when its process has died; that is when it is needed
 
+	msgSignals = "X_SYSPULSE_SIGNALS=1" // signals reach the manager from now on
+
 	msgLeave = "X_SYSPULSE_LEAVE=1" // the keeper isn't needed any more
 
 	keyName  = "FDNAME="
@@ -24,7 +26,7 @@ const maxFDs = 253
 
 // message is a datagram. What it holds is part of the datagram's buffer.
 type message struct {
-	ready, stopping, store, remove, barrier, leave bool
+	ready, stopping, store, remove, barrier, leave, signals bool
 
 	name, trial, exit []byte
 }
@@ -46,6 +48,8 @@ func parseMessage(b []byte) message {
 			m.remove = true
 		case msgLeave:
 			m.leave = true
+		case msgSignals:
+			m.signals = true
 		case msgBarrier:
 			m.barrier = true
 		}

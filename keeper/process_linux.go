@@ -47,6 +47,7 @@ type process struct {
 	done   chan int // the exit code
 
 	mu    sync.Mutex
+	inbox receiver
 	table table
 	exits *Exits // nil until the manager has made it
 
@@ -55,9 +56,12 @@ type process struct {
 	pidfd    int // of one that is no child
 	since    time.Time
 	ready    bool
-	deaths   int         // of managers that died young, in a row
-	pending  []os.Signal // what no manager has got
-	trial    bool        // another binary proves itself
+	heard    bool             // signals reach it
+	ends     int              // how often it was signalled to end
+	stopping bool             // it has said that it ends
+	deaths   int              // of managers that died young, in a row
+	pending  []syscall.Signal // what no manager has got
+	trial    bool             // another binary proves itself
 	trialEnd *time.Timer
 	quiet    *time.Timer
 	rollback string // how the new binary of an upgrade ended, until its successor is ready
@@ -81,7 +85,7 @@ func run(argv []string) int {
 		syscall.CloseOnExec(socketFD)
 		syscall.CloseOnExec(managerFD)
 		err = k.listen(socketFD)
-		k.manager, k.pidfd, k.ready, k.since = of, managerFD, true, time.Now()
+		k.manager, k.pidfd, k.ready, k.heard, k.since = of, managerFD, true, true, time.Now()
 		go k.awaitManager(managerFD)
 	} else {
 		var fd int
@@ -103,7 +107,7 @@ func run(argv []string) int {
 	for {
 		select {
 		case sig := <-signals:
-			k.signal(sig)
+			k.signal(sig.(syscall.Signal))
 		case code := <-k.done:
 			return code
 		}
@@ -155,29 +159,63 @@ func (k *process) receive() {
 	if err != nil {
 		return
 	}
-	var r receiver
-	take := func(fd uintptr) bool { return r.recvmsg(fd) }
+	var failed syscall.Errno
+	take := func(fd uintptr) (some bool) {
+		some, failed = k.take(fd)
+		return some
+	}
 	for {
 		if err := raw.Read(take); err != nil {
 			return // closed
 		}
-		if r.err != 0 {
-			say("the keeper can't hear its manager: " + r.err.Error())
+		if failed != 0 {
+			say("the keeper can't hear its manager: " + failed.Error())
 			time.Sleep(100 * time.Millisecond) // out of memory, say: it can't go on without
-			continue
 		}
-		if r.truncated {
-			// Out of descriptors. What was to be kept is not: the manager has it still.
-			say("the keeper is out of descriptors; raise the limit (ulimit -n) before the manager is started")
-		}
-		k.message(parseMessage(r.data[:r.n]), r.fds[:r.fdn], r.pid)
 	}
+}
+
+// take does what the next datagram asks for, if there is one.
+func (k *process) take(fd uintptr) (some bool, err syscall.Errno) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.takeLocked(fd)
+}
+
+func (k *process) takeLocked(fd uintptr) (some bool, err syscall.Errno) {
+	r := &k.inbox
+	if !r.recvmsg(fd) || r.err != 0 {
+		return r.err != 0, r.err
+	}
+	if r.truncated {
+		// Out of descriptors. What was to be kept is not: the manager has it still.
+		say("the keeper is out of descriptors; raise the limit (ulimit -n) before the manager is started")
+	}
+	k.message(parseMessage(r.data[:r.n]), r.fds[:r.fdn], r.pid)
+	return true, 0
+}
+
+// drainMost bounds a drain: others than the manager could send without end.
+const drainMost = 100_000
+
+// drain takes what a manager had sent before it died. Afterwards it would count
+// for a stranger's, and what it has in it would be lost.
+func (k *process) drain() {
+	raw, err := k.socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for range drainMost {
+			if some, err := k.takeLocked(fd); !some || err != 0 {
+				return
+			}
+		}
+	})
 }
 
 // message does what a datagram asks for, if it is the manager's.
 func (k *process) message(m message, fds []int32, from int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	ours := from == k.manager && from != 0
 	name, named := toName(m.name)
 	switch {
@@ -197,8 +235,16 @@ func (k *process) message(m message, fds []int32, from int) {
 		k.table.remove(name)
 		failpoint.Hit(failpoint.KeeperRemoved)
 	}
+	if ours && m.signals {
+		k.heard = true
+		k.deliver()
+	}
 	if ours && m.ready {
 		k.managerReady()
+	}
+	if ours && m.stopping {
+		k.stopping = true
+		k.endTrial() // it ends because it was asked to, not because it is bad
 	}
 	if ours && len(m.trial) > 0 {
 		if ms, err := strconv.Atoi(string(m.trial)); err == nil {
@@ -261,25 +307,57 @@ func (k *process) managerReady() {
 	if !k.ready {
 		k.since = time.Now()
 	}
-	k.ready, k.rollback = true, ""
-	for _, sig := range k.pending {
-		k.send(sig.(syscall.Signal))
-	}
-	k.pending = nil
+	k.ready, k.heard, k.rollback = true, true, ""
+	k.deliver()
 }
 
 // signal passes a signal on to the manager, or reaps.
-func (k *process) signal(sig os.Signal) {
+func (k *process) signal(sig syscall.Signal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch sig {
 	case syscall.SIGPIPE:
+		return
 	case syscall.SIGCHLD:
 		k.reap()
-	default:
-		if k.manager == 0 || !k.send(sig.(syscall.Signal)) {
-			k.pending = append(k.pending, sig)
+		return
+	case syscall.SIGTERM, syscall.SIGINT:
+		if k.pendingEnds() > 1 {
+			return // a third one says nothing new
 		}
+	default:
+		if slices.Contains(k.pending, sig) {
+			return
+		}
+	}
+	k.pending = append(k.pending, sig)
+	k.deliver()
+}
+
+func isEnd(sig syscall.Signal) bool { return sig == syscall.SIGTERM || sig == syscall.SIGINT }
+
+func (k *process) pendingEnds() (n int) {
+	for _, sig := range k.pending {
+		if isEnd(sig) {
+			n++
+		}
+	}
+	return n
+}
+
+// deliver sends the manager what is pending, as soon as that reaches it: in its
+// first moments a signal would end it, and in those in which it becomes another
+// binary it would be lost.
+func (k *process) deliver() {
+	for k.manager != 0 && k.heard && len(k.pending) > 0 {
+		sig := k.pending[0]
+		if !k.send(sig) {
+			return // it has died; the next one gets it
+		}
+		if isEnd(sig) {
+			k.ends++
+		}
+		k.pending = k.pending[1:]
 	}
 }
 
@@ -316,6 +394,7 @@ func (k *process) awaitManager(pidfd int) {
 	defer k.mu.Unlock()
 	syscall.Close(pidfd)
 	k.pidfd = -1
+	k.drain()
 	// Who is no child says before it exits what its code will be.
 	status := syscall.WaitStatus(syscall.SIGKILL)
 	if k.leaving != nil {
@@ -351,8 +430,20 @@ func (k *process) reap() {
 // ended goes on after the manager's end.
 func (k *process) ended(ws syscall.WaitStatus) {
 	failpoint.Hit(failpoint.KeeperDied)
-	pid, wasTrial, wasReady := k.manager, k.trial, k.ready
+	k.drain()
+	pid, wasTrial, wasReady, wasHeard := k.manager, k.trial, k.ready, k.heard
+	if k.ends == 0 && k.stopping {
+		k.ends = 1 // by a signal that means so to it
+	}
+	if k.ends > 0 { // what it was asked for and has not done, the next one is
+		again := []syscall.Signal{syscall.SIGTERM}
+		if k.ends > 1 { // two of one kind, one right after the other, would be one
+			again = append(again, syscall.SIGINT)
+		}
+		k.pending = slices.Concat(again, slices.DeleteFunc(k.pending, isEnd))
+	}
 	k.manager, k.child, k.ready, k.leaving = 0, false, false, nil
+	k.heard, k.ends, k.stopping = false, 0, false
 	k.endTrial()
 	if !ws.Signaled() && ws.ExitStatus() != exitGivenUp && !wasTrial {
 		k.done <- ws.ExitStatus()
@@ -361,6 +452,9 @@ func (k *process) ended(ws syscall.WaitStatus) {
 	how := "was killed by signal " + strconv.Itoa(int(ws.Signal()))
 	if ws.Exited() {
 		how = "exited with code " + strconv.Itoa(ws.ExitStatus())
+	}
+	if !wasHeard && k.hopeless() {
+		return
 	}
 	if wasTrial {
 		k.rollback = how
@@ -389,6 +483,20 @@ func (k *process) ended(ws syscall.WaitStatus) {
 		k.start()
 	})
 }
+
+// hopeless ends a keeper that was asked to end, if no manager lives long enough
+// to be told. What runs goes on.
+func (k *process) hopeless() bool {
+	if k.deaths < hopelessDeaths || k.pendingEnds() == 0 {
+		return false
+	}
+	say("no manager can be started that would stop the daemons; they go on, and the next `syspulse daemon` takes them over")
+	k.done <- 1
+	return true
+}
+
+// hopelessDeaths is how many managers must have died young, in a row.
+const hopelessDeaths = 3
 
 func in(d time.Duration) string {
 	if d == 0 {
@@ -429,6 +537,9 @@ func (k *process) start() {
 	}
 	if err != nil {
 		k.deaths++
+		if k.hopeless() {
+			return
+		}
 		delay := min(firstDelay<<min(k.deaths-1, 12), maxDelay)
 		say("can't start a manager: " + err.Error() + "; trying again" + in(delay))
 		time.AfterFunc(delay, func() {
@@ -458,7 +569,7 @@ func (k *process) binaries() []string {
 // says nothing, in the time it has, the one before it is started.
 func (k *process) beginTrial(d time.Duration) {
 	k.endTrial()
-	k.trial, k.ready = true, false
+	k.trial, k.ready, k.heard = true, false, false
 	k.trialEnd = time.AfterFunc(d, func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()

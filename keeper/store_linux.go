@@ -271,6 +271,14 @@ func (s *Store) Dismiss() {
 	s.Lost()
 }
 
+// Listening tells the keeper that signals reach this process from now on. Those
+// that came before wait there.
+func (s *Store) Listening() {
+	if s.KeeperPID() != 0 {
+		s.notify(msgSignals)
+	}
+}
+
 // Ready tells who started us that clients are answered.
 func (s *Store) Ready() { s.notify(msgReady) }
 

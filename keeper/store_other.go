@@ -63,6 +63,9 @@ func UnmapBinary() {}
 // Settle does nothing.
 func (*Store) Settle() {}
 
+// Listening does nothing.
+func (*Store) Listening() {}
+
 // Ready does nothing.
 func (*Store) Ready() {}
 
