@@ -31,19 +31,14 @@ type Store struct {
 	to        *os.File          // connected to that; nil if nobody listens
 	keeps     bool              // who listens there takes descriptors
 	limit     string            // how many, as systemd says
-	backlog   []datagram        // what could not be sent at once, oldest first
+	backlog   backlog           // what could not be sent at once
+	flushing  *os.File          // to where a goroutine sends the backlog
 }
 
 // keptFD is a descriptor that should be kept.
 type keptFD struct {
 	fd     int32 // -1: it isn't ours (any more)
 	stored bool  // who keeps has it
-}
-
-// datagram owns its descriptors.
-type datagram struct {
-	state string
-	fds   []int
 }
 
 // Inherit takes over what the environment says that a predecessor left: the
@@ -160,7 +155,7 @@ func (s *Store) storeLocked(name string) {
 	h.stored = true
 	s.held[name] = h
 	failpoint.Hit(failpoint.HandoverSend)
-	s.sendLocked(msgStore+"\n"+keyName+name+"\n"+msgNoPoll, []int{int(h.fd)})
+	s.sendLocked(datagram{state: msgStore + "\n" + keyName + name + "\n" + msgNoPoll, fds: []int{int(h.fd)}, stores: name})
 	failpoint.Hit(failpoint.HandoverSent)
 }
 
@@ -177,8 +172,8 @@ func (s *Store) Drop(name string) {
 func (s *Store) dropLocked(name string) {
 	stored := s.held[name].stored
 	delete(s.held, name)
-	if stored {
-		s.sendLocked(msgRemove+"\n"+keyName+name, nil)
+	if stored && !s.backlog.revoke(name) {
+		s.sendLocked(datagram{state: msgRemove + "\n" + keyName + name})
 	}
 }
 
@@ -312,7 +307,7 @@ func (s *Store) notify(state string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sendLocked(state, nil)
+	s.sendLocked(datagram{state: state})
 }
 
 // Barrier waits until everything that was sent has been taken. It is false if
@@ -330,7 +325,7 @@ func (s *Store) Barrier(patience time.Duration) bool {
 		syscall.Close(p[1])
 		return false
 	}
-	s.sendLocked(msgBarrier, []int{p[1]})
+	s.sendLocked(datagram{state: msgBarrier, fds: []int{p[1]}})
 	s.mu.Unlock()
 	syscall.Close(p[1])
 	_ = r.SetReadDeadline(time.Now().Add(patience))
@@ -339,96 +334,87 @@ func (s *Store) Barrier(patience time.Duration) bool {
 }
 
 // sendLocked sends at once, or as soon as the other side has room.
-func (s *Store) sendLocked(state string, fds []int) {
+func (s *Store) sendLocked(d datagram) {
 	if s.to == nil {
 		return
 	}
-	if len(s.backlog) == 0 {
-		err := s.try(state, fds)
+	if s.backlog.empty() {
+		err := s.try(d)
 		if err == nil || err != syscall.EAGAIN && err != syscall.ENOBUFS && err != syscall.ETOOMANYREFS {
 			return // nobody is there any more: whoever follows gets all of it anew
 		}
 	}
-	d := datagram{state: state}
-	for _, fd := range fds {
-		n, _, err := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
-		if err != 0 {
-			return // out of descriptors: it is not kept, and a crash would lose what it would have saved
-		}
-		d.fds = append(d.fds, int(n))
+	if !s.backlog.add(d) {
+		return // out of descriptors: it is not kept, and a crash would lose what it would have saved
 	}
-	s.backlog = append(s.backlog, d)
-	if len(s.backlog) == 1 {
+	if s.flushing != s.to {
+		s.flushing = s.to
 		go s.flush(s.to)
 	}
 }
 
-func (s *Store) try(state string, fds []int) error {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = syscall.UnixRights(fds...)
-	}
+func (s *Store) try(d datagram) error {
 	raw, err := s.to.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var serr error
-	if err := raw.Control(func(fd uintptr) { serr = sendmsg(fd, state, oob) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { serr = d.send(fd) }); err != nil {
 		return err
 	}
 	return serr
 }
 
-func sendmsg(fd uintptr, state string, oob []byte) error {
-	for {
-		_, err := syscall.SendmsgN(int(fd), []byte(state), oob, nil, syscall.MSG_NOSIGNAL)
-		if err != syscall.EINTR {
-			return err
-		}
-	}
-}
+// The waits while too many descriptors are under way.
+const (
+	minSendWait = time.Millisecond
+	maxSendWait = 250 * time.Millisecond
+)
 
 // flush sends the backlog as room comes. It ends when that is empty, or when
 // another has taken the other side's place.
 func (s *Store) flush(to *os.File) {
 	raw, err := to.SyscallConn()
+	wait := minSendWait
 	for err == nil {
-		s.mu.Lock()
-		if s.to != to || len(s.backlog) == 0 {
-			s.mu.Unlock()
-			return
-		}
-		d := s.backlog[0]
-		s.mu.Unlock()
-		var oob []byte
-		if len(d.fds) > 0 {
-			oob = syscall.UnixRights(d.fds...)
-		}
 		var serr error
+		// The oldest is looked for at the moment when there is room for it: it
+		// may have been revoked meanwhile.
 		err = raw.Write(func(fd uintptr) bool {
-			serr = sendmsg(fd, d.state, oob)
-			return serr != syscall.EAGAIN
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.to != to || s.backlog.empty() {
+				serr = errNothing
+				if s.flushing == to {
+					s.flushing = nil
+				}
+				return true
+			}
+			serr = s.backlog.first().send(fd)
+			switch serr {
+			case syscall.EAGAIN:
+				return false
+			case syscall.ETOOMANYREFS, syscall.ENOBUFS:
+			default:
+				s.backlog.removeFirst()
+			}
+			return true
 		})
-		if serr == syscall.ETOOMANYREFS || serr == syscall.ENOBUFS {
+		switch serr {
+		case errNothing:
+			return
+		case syscall.ETOOMANYREFS, syscall.ENOBUFS:
 			// Too many descriptors are under way (unix(7)); the other side is
-			// taking them out.
-			time.Sleep(time.Millisecond)
-			continue
+			// taking them out, or will.
+			time.Sleep(wait)
+			wait = min(2*wait, maxSendWait)
+		default:
+			wait = minSendWait
 		}
-		s.mu.Lock()
-		if s.to == to && len(s.backlog) > 0 {
-			s.backlog[0].close()
-			s.backlog = s.backlog[1:]
-		}
-		s.mu.Unlock()
 	}
 }
 
-func (d datagram) close() {
-	for _, fd := range d.fds {
-		syscall.Close(fd)
-	}
-}
+var errNothing = errors.New("nothing is to be sent")
 
 // NewSocket is what [Store.Adopt] and a new keeper share: where the latter
 // listens.
@@ -495,12 +481,9 @@ func (s *Store) Lost() {
 }
 
 func (s *Store) leaveLocked() {
-	for _, d := range s.backlog {
-		d.close()
-	}
-	s.backlog = nil
+	s.backlog.clear()
 	if s.to != nil {
-		s.to.Close()
+		go s.to.Close() // it waits for a flush, which waits for us
 		s.to = nil
 	}
 	s.pid, s.keeps = 0, false

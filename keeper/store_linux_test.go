@@ -68,6 +68,48 @@ func TestStoreDoesNotWaitForTheKeeper(t *testing.T) {
 	}
 }
 
+// Daemons that start and end while the keeper is stopped cost nothing that stays.
+func TestWhatEndsWhileTheKeeperIsStoppedLeavesNothing(t *testing.T) {
+	s, k, socket := rig(t)
+	if err := s.Adopt(1, socket); err != nil {
+		t.Fatal(err)
+	}
+	stays := openNull(t)
+	defer closeFD(stays)
+	one := func(name string, and func()) {
+		fd := openNull(t)
+		s.Keep(name, fd)
+		and()
+		s.Drop(name)
+		closeFD(fd)
+	}
+	nothing := func() {}
+	one("first", nothing) // fills the socket, with those that follow
+	for i := range 5000 {
+		one(fmt.Sprint("n", i), func() {
+			if i == 2500 {
+				s.Keep("stays", stays)
+			}
+			if i%2 == 0 {
+				one(fmt.Sprint("within", i), nothing)
+			}
+		})
+	}
+	s.mu.Lock()
+	n := len(s.backlog.queue)
+	s.mu.Unlock()
+	if n > 10 {
+		t.Errorf("%d datagrams wait", n)
+	}
+	go k.receive()
+	if !s.Barrier(time.Minute) {
+		t.Fatal("the keeper has not taken everything")
+	}
+	if got := k.names(); got != "stays" {
+		t.Errorf("the keeper holds %q", got)
+	}
+}
+
 // A keeper that takes the place of another gets what is held now.
 func TestANewKeeperGetsEverything(t *testing.T) {
 	s, first, socket := rig(t)
