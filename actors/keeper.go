@@ -1,8 +1,10 @@
 package actors
 
 import (
+	"errors"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/cyber-boost/syspulse/failpoint"
@@ -35,7 +37,14 @@ func (g *keeperGuard) watch() {
 		return
 	}
 	failpoint.Peer(pid)
-	if err := g.host.OnDeath(pid, func() { g.lost(pid) }); err != nil {
+	if !g.store.Keeps() {
+		g.lost(pid) // before it could be reached
+		return
+	}
+	err := g.host.OnDeath(pid, func() { g.lost(pid) })
+	if errors.Is(err, syscall.ESRCH) {
+		g.lost(pid)
+	} else if err != nil {
 		g.log.Warn("the keeper can't be watched: if it dies, it is not replaced", "error", err)
 	}
 }
@@ -101,6 +110,11 @@ func (g *keeperGuard) make() (int, error) {
 		return 0, err
 	}
 	err = g.store.Adopt(pid, socket)
+	if err != nil { // or it would start a second manager after us
+		if p, ferr := os.FindProcess(pid); ferr == nil {
+			_ = p.Kill()
+		}
+	}
 	known <- pid
 	return pid, err
 }

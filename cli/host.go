@@ -110,6 +110,9 @@ func (h *host) close() {
 	}
 	h.server.EndStreams()
 	h.RunningManager.Close()
+	if h.Err() == nil {
+		h.store.Clear()
+	}
 	failpoint.Hit(failpoint.ShutdownClosed)
 	if h.served == nil {
 		h.listener.Close()

@@ -220,15 +220,12 @@ func (k *process) message(m message, fds []int32, from int) {
 	name, named := toName(m.name)
 	switch {
 	case ours && m.store && named && len(fds) > 0:
-		switch string(m.name) {
-		case ExitsName:
+		if string(m.name) == ExitsName {
 			k.exits = NewExits(os.NewFile(uintptr(dupFD(int(fds[0]))), ExitsName))
-			k.table.set(name, fds)
-		case BinaryName, SocketName:
-			k.table.set(name, fds)
-		default:
-			k.table.add(name, fds)
 		}
+		// In the place of what it has of that name: a manager that was not given
+		// one, because there were too many, opens it anew and sends it again.
+		k.table.set(name, fds)
 		fds = nil
 		failpoint.Hit(failpoint.KeeperStored)
 	case ours && m.remove && named:

@@ -86,3 +86,25 @@ func TestSignalsWaitForAManagerThatListens(t *testing.T) {
 	}
 	k.endTrial()
 }
+
+// A manager that could not be given everything opens the rest anew, and hands it
+// over again: the keeper has it once all the same.
+func TestWhatIsStoredAgainTakesItsOwnPlace(t *testing.T) {
+	s, k, socket := rig(t)
+	if err := s.Adopt(1, socket); err != nil {
+		t.Fatal(err)
+	}
+	go k.receive()
+	for range 3 {
+		fd := openNull(t)
+		s.Keep("a", fd)
+		closeFD(fd)
+		delete(s.held, "a") // as the next manager, which was not given it
+	}
+	if !s.Barrier(time.Minute) {
+		t.Fatal("no answer")
+	}
+	if got := k.names(); got != "a" {
+		t.Errorf("the keeper holds %q", got)
+	}
+}

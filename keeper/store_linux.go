@@ -31,6 +31,7 @@ type Store struct {
 	to        *os.File          // connected to that; nil if nobody listens
 	keeps     bool              // who listens there takes descriptors
 	limit     string            // how many, as systemd says
+	named     int               // bytes of the names of what is stored
 	backlog   backlog           // what could not be sent at once
 	flushing  *os.File          // to where a goroutine sends the backlog
 }
@@ -51,7 +52,7 @@ func Inherit() *Store {
 	keeper, _ := strconv.Atoi(os.Getenv(keeperVariable))
 	handed := s.handed()
 	s.onTrial = handed
-	if keeper > 0 && (handed || keeper == os.Getppid()) {
+	if keeper > 0 { // it may have died since: whoever watches it sees to that
 		s.pid = keeper
 		SetName("syspulse")
 	}
@@ -75,6 +76,7 @@ func Inherit() *Store {
 	}
 	for name := range s.inherited {
 		s.held[name] = keptFD{fd: -1, stored: s.keeps}
+		s.named += len(name) + 1
 	}
 	s.failed = os.Getenv(rollbackVariable)
 	for _, name := range variables {
@@ -152,6 +154,14 @@ func (s *Store) storeLocked(name string) {
 	if !s.keeps || h.fd < 0 {
 		return
 	}
+	// A service manager gives all names in one variable, and could not start
+	// us with one that is too long. A keeper takes care.
+	if s.pid == 0 && s.named+len(name)+1 > maxNames {
+		return
+	}
+	if !h.stored {
+		s.named += len(name) + 1
+	}
 	h.stored = true
 	s.held[name] = h
 	failpoint.Hit(failpoint.HandoverSend)
@@ -172,6 +182,9 @@ func (s *Store) Drop(name string) {
 func (s *Store) dropLocked(name string) {
 	stored := s.held[name].stored
 	delete(s.held, name)
+	if stored {
+		s.named -= len(name) + 1
+	}
 	if stored && !s.backlog.revoke(name) {
 		s.sendLocked(datagram{state: msgRemove + "\n" + keyName + name})
 	}
@@ -232,12 +245,33 @@ func (s *Store) KeepBinary() error {
 		syscall.Close(old)
 	}
 	delete(s.inherited, BinaryName)
-	if h, ok := s.held[BinaryName]; ok && h.fd >= 0 {
+	h, known := s.held[BinaryName]
+	if known && h.fd >= 0 {
 		syscall.Close(int(h.fd))
 	}
-	s.held[BinaryName] = keptFD{fd: int32(fd)}
-	s.storeLocked(BinaryName) // in the place of another
+	h.fd = int32(fd)
+	s.held[BinaryName] = h
+	if s.pid != 0 { // others start what is on the disk
+		s.storeLocked(BinaryName) // in the place of another
+	}
 	return nil
+}
+
+// Clear ends the keeping of everything, at the end of a manager that nobody is to
+// follow: what a service manager held on to would make the next one, which a user
+// starts, a successor.
+func (s *Store) Clear() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pid != 0 {
+		return // the keeper ends with us
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.held)) {
+		s.dropLocked(name)
+	}
 }
 
 // OnTrial reports whether this binary has taken over from another, in the same
@@ -486,7 +520,7 @@ func (s *Store) leaveLocked() {
 		go s.to.Close() // it waits for a flush, which waits for us
 		s.to = nil
 	}
-	s.pid, s.keeps = 0, false
+	s.pid, s.keeps, s.named = 0, false, 0
 	for name, h := range s.held {
 		h.stored = false
 		s.held[name] = h
@@ -521,6 +555,7 @@ func (s *Store) Exec(path string, argv, base []string) error {
 		}
 	}
 	var list strings.Builder
+	var open []int
 	chunk := 0
 	flush := func() {
 		env = append(env, handedFDs+strconv.Itoa(chunk)+"="+list.String())
@@ -530,19 +565,30 @@ func (s *Store) Exec(path string, argv, base []string) error {
 	// No child may be forked while these would be inherited by it.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	for _, name := range slices.Sorted(maps.Keys(s.held)) {
-		fd := int(s.held[name].fd)
-		if fd < 0 {
-			continue
-		}
+	hand := func(name string, fd int) {
 		if list.Len() > maxNames {
 			flush()
 		}
 		setCloseOnExec(fd, false)
-		defer setCloseOnExec(fd, true)
+		open = append(open, fd)
 		list.WriteString(name + "=" + strconv.Itoa(fd) + ":")
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.held)) {
+		if fd := int(s.held[name].fd); fd >= 0 {
+			hand(name, fd)
+		}
+	}
+	for name, fds := range s.inherited { // nobody has come to it yet
+		for _, fd := range fds {
+			hand(name, fd)
+		}
+	}
 	flush()
+	defer func() {
+		for _, fd := range open {
+			setCloseOnExec(fd, true)
+		}
+	}()
 	return os.NewSyscallError("execve", syscall.Exec(path, argv, env))
 }
 

@@ -48,6 +48,9 @@ func (*Store) Keeps() bool { return false }
 // KeepBinary does nothing.
 func (*Store) KeepBinary() error { return nil }
 
+// Clear does nothing.
+func (*Store) Clear() {}
+
 // OnTrial is false.
 func (*Store) OnTrial() bool { return false }
 

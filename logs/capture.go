@@ -218,9 +218,10 @@ func (k *Capture) Close() {
 func (k *Capture) closeLocked() {
 	if k.c.captures[k.daemon] == k {
 		delete(k.c.captures, k.daemon)
-		k.closeStreams()
 		for _, s := range k.streams {
-			k.c.engine.store.Drop(s.kept) // now that it is drained
+			s.drain() // what it can't carry stays in the pipe, for as long as somebody has that open
+			k.c.engine.store.Drop(s.kept)
+			s.close()
 		}
 	}
 }
