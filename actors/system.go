@@ -181,7 +181,8 @@ func Start(o Options) (_ *System, err error) {
 	s.run()
 	guardian := &keeperGuard{host: host, store: o.Store, args: o.KeeperArgs, log: o.Logger, done: s.done}
 	guardian.watch()
-	s.upgrade = upgrade{binary: o.Binary, dir: o.DataDir, host: host, guard: guardian, proved: make(chan *os.File, 1)}
+	s.upgrade.binary, s.upgrade.dir, s.upgrade.host, s.upgrade.guard = o.Binary, o.DataDir, host, guardian
+	s.upgrade.proved = make(chan *os.File, 1)
 	removeProofs(o.DataDir)
 	return s, nil
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
@@ -32,6 +33,7 @@ type upgrade struct {
 	host   platform.Host
 	guard  *keeperGuard
 	proved chan *os.File // at most one
+	busy   atomic.Bool   // one is under way
 }
 
 // Upgrade implements [api.Manager]. What follows is the caller's of
@@ -44,23 +46,26 @@ func (s *System) Upgrade(ctx context.Context, req api.UpgradeRequest) (api.Upgra
 	case u.binary == "":
 		return api.Upgrade{}, api.NewError(api.CodeConflict, "this manager is part of a `syspulse up`, which can't be replaced; end that, and start the new one")
 	}
+	if !u.busy.CompareAndSwap(false, true) {
+		return api.Upgrade{}, api.NewError(api.CodeConflict, "another upgrade is under way")
+	}
 	path := req.Binary
 	if path == "" {
 		path = u.binary
 	}
 	failpoint.Hit(failpoint.UpgradeBegin)
 	f, version, err := s.prove(ctx, path)
+	if err == nil && s.ending.Load() {
+		f.Close()
+		err = api.ShuttingDown()
+	}
 	if err != nil {
+		u.busy.Store(false)
 		s.log.Warn("an upgrade was refused; this manager goes on", "binary", path, "error", err)
 		return api.Upgrade{}, err
 	}
 	failpoint.Hit(failpoint.UpgradeProved)
-	select {
-	case u.proved <- f:
-	default:
-		f.Close()
-		return api.Upgrade{}, api.NewError(api.CodeConflict, "another upgrade is under way")
-	}
+	u.proved <- f // there is room: there is but one
 	s.log.Info("a new binary has proved itself and takes over", "binary", path, "version", version)
 	return api.Upgrade{Binary: path, From: s.version, Version: version}, nil
 }
@@ -165,6 +170,10 @@ func removeProofs(dir string) {
 // answer.
 func (s *System) Replace(f *os.File) error {
 	defer f.Close()
+	defer s.upgrade.busy.Store(false)
+	if s.ending.Load() {
+		return api.ShuttingDown() // what follows would not know of it
+	}
 	if !s.keep.Keeps() {
 		if err := s.upgrade.guard.beginOne(); err != nil {
 			return fmt.Errorf("nobody would bring this binary back if the new one fails: %w", err)

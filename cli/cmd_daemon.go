@@ -211,6 +211,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 	}
 	var refused error // by the manager, of files that are good in themselves
 	applied := make(chan error, 1)
+	paused := make(chan *os.File, 1)
 	if len(set.Files) > 0 {
 		wg.Go(func() { applied <- applyFiles(ctx, h, set, log) })
 	} else {
@@ -238,7 +239,21 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 			}
 			h.serve() // whoever gets an answer finds the files' daemons
 		case f := <-h.Upgrades():
-			wg.Go(func() { h.replace(f) })
+			wg.Go(func() {
+				h.pause()
+				paused <- f
+			})
+		case f := <-paused:
+			// Here, where signals are heeded: none that has come is lost.
+			switch {
+			case len(signals) > 0:
+				paused <- f
+			case down > 0:
+				f.Close()
+				h.resume(api.ShuttingDown())
+			default:
+				h.replace(f)
+			}
 		case sig := <-signals:
 			if sig == sigUpgrade {
 				wg.Go(func() { _, _ = h.Upgrade(ctx, api.UpgradeRequest{}) }) // it logs what came of it

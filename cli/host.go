@@ -91,15 +91,24 @@ func (h *host) trusted() {
 // answer.
 const upgradePatience = 2 * time.Second
 
-// replace hands this process to another binary. It returns only if that failed.
-func (h *host) replace(f *os.File) {
+// pause comes before replace: it lets the answers out that are being given.
+func (h *host) pause() {
 	if n := h.server.Pause(upgradePatience); n > 0 {
 		h.log.Warn("an upgrade cuts off clients that wait for long answers; what they asked for goes on", "clients", n)
 	}
-	err := h.Replace(f)
+}
+
+// replace hands this process to another binary. It returns only if that failed.
+func (h *host) replace(f *os.File) { h.resume(h.Replace(f)) }
+
+// resume goes on after an upgrade that failed.
+func (h *host) resume(err error) {
 	h.server.Resume()
 	h.store.Ready() // which ends the trial
 	h.log.Error("the upgrade failed; this manager goes on", "error", err)
+	if h.noKeeper {
+		h.store.Dismiss()
+	}
 }
 
 // close ends what openHost began. The socket vanishes last: whoever waits for

@@ -233,6 +233,7 @@ func (k *process) message(m message, fds []int32, from int) {
 		failpoint.Hit(failpoint.KeeperRemoved)
 	}
 	if ours && m.signals {
+		k.askAgain() // another binary doesn't know what the one before it was asked for
 		k.heard = true
 		k.deliver()
 	}
@@ -429,18 +430,12 @@ func (k *process) ended(ws syscall.WaitStatus) {
 	failpoint.Hit(failpoint.KeeperDied)
 	k.drain()
 	pid, wasTrial, wasReady, wasHeard := k.manager, k.trial, k.ready, k.heard
-	if k.ends == 0 && k.stopping {
-		k.ends = 1 // by a signal that means so to it
+	if !wasHeard && ws.Signaled() && isEnd(ws.Signal()) {
+		k.ends++ // somebody sent it to the manager itself, too early
 	}
-	if k.ends > 0 { // what it was asked for and has not done, the next one is
-		again := []syscall.Signal{syscall.SIGTERM}
-		if k.ends > 1 { // two of one kind, one right after the other, would be one
-			again = append(again, syscall.SIGINT)
-		}
-		k.pending = slices.Concat(again, slices.DeleteFunc(k.pending, isEnd))
-	}
+	k.askAgain()
 	k.manager, k.child, k.ready, k.leaving = 0, false, false, nil
-	k.heard, k.ends, k.stopping = false, 0, false
+	k.heard = false
 	k.endTrial()
 	if !ws.Signaled() && ws.ExitStatus() != exitGivenUp && !wasTrial {
 		k.done <- ws.ExitStatus()
@@ -479,6 +474,21 @@ func (k *process) ended(ws syscall.WaitStatus) {
 		defer k.mu.Unlock()
 		k.start()
 	})
+}
+
+// askAgain has the next manager asked to end if this one was, and has not done so.
+func (k *process) askAgain() {
+	if k.ends == 0 && k.stopping {
+		k.ends = 1 // by a signal that means so to it
+	}
+	if k.ends > 0 {
+		again := []syscall.Signal{syscall.SIGTERM}
+		if k.ends > 1 { // two of one kind, one right after the other, would be one
+			again = append(again, syscall.SIGINT)
+		}
+		k.pending = slices.Concat(again, slices.DeleteFunc(k.pending, isEnd))
+	}
+	k.ends, k.stopping = 0, false
 }
 
 // hopeless ends a keeper that was asked to end, if no manager lives long enough
