@@ -145,7 +145,9 @@ func (c *commander) one() {
 func (c *commander) call(what string, f func(ctx context.Context) error) (answered bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()
+	sent := time.Now()
 	err := f(ctx)
+	c.note(what, sent, err)
 	if !errors.Is(err, api.ErrNoManager) {
 		c.count(err == nil)
 	}
@@ -160,6 +162,18 @@ func (c *commander) call(what string, f func(ctx context.Context) error) (answer
 		c.violation("a command failed", "%s: %v", what, e)
 	}
 	return false
+}
+
+// note keeps a record of a command, for whoever looks into a violation.
+func (c *commander) note(what string, sent time.Time, err error) {
+	const clock = "15:04:05.000000"
+	answer := "answered"
+	if err != nil {
+		answer = err.Error()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.commandLog, "%s to %s, client %d: %s: %s\n", sent.Format(clock), time.Now().Format(clock), c.id, what, answer)
 }
 
 var counting sync.Mutex
@@ -187,6 +201,9 @@ func (c *commander) act(what string, ds []*daemon, ch change, f func(ctx context
 		results, err = f(ctx)
 		return err
 	})
+	for _, r := range results {
+		c.note(fmt.Sprintf("%s of %s: ok %v, state %s, changed %v", what, r.Name, r.OK, show(r.State), r.Changed), sent, nil)
+	}
 	for _, r := range results {
 		if !r.OK {
 			if r.Code == api.CodeInternal {

@@ -11,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	// What is built below is no part of the test binary. So that results of
+	// another manager aren't taken from the cache:
+	_ "github.com/cyber-boost/syspulse/actors"
+	_ "github.com/cyber-boost/syspulse/cli"
 	"github.com/cyber-boost/syspulse/failpoint"
 )
 

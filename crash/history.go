@@ -201,6 +201,15 @@ const (
 	behind = time.Second
 )
 
+// interrupted says whether a manager died between two times.
+func (s *suite) interrupted(from, to time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.deaths, func(d death) bool {
+		return d.who == theManager && d.at.After(from.Add(-coarse)) && d.at.Before(to.Add(coarse))
+	})
+}
+
 // unattended says whether an incarnation may have ended while nobody looked
 // after it: a manager was killed after one last started or adopted it, and
 // before its end was noticed at the latest. What it left in its pipes is gone

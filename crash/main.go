@@ -106,8 +106,11 @@ func (s *suite) keepHistory() {
 	for _, seq := range slices.Sorted(maps.Keys(s.history.known)) {
 		fmt.Fprintf(&b, "%d %s\n", seq, s.history.known[seq])
 	}
+	for _, d := range s.deaths {
+		fmt.Fprintf(&b, "%s: the %s was killed\n", d.at.Format("15:04:05.000000"), d.who)
+	}
 	for _, at := range s.gaps {
-		fmt.Fprintf(&b, "killed at %s\n", at.Format("15:04:05.000000"))
+		fmt.Fprintf(&b, "%s: nobody is left to look after the daemons\n", at.Format("15:04:05.000000"))
 	}
 	_ = os.WriteFile(filepath.Join(s.dir, "history.txt"), []byte(b.String()), 0o600)
 }

@@ -33,7 +33,7 @@ type launched struct {
 }
 
 // tune makes what is rare in life frequent here, and keepers impatient.
-const tune = "SYSPULSE_TUNE=snapshot-every=150,max-events=6000,keeper-delay-ms=20"
+const tune = "SYSPULSE_TUNE=snapshot-every=150,max-events=6000,flatten-at=2,keeper-delay-ms=20"
 
 // launch starts a manager, and its keeper if there is to be one, and doesn't
 // wait for them.
@@ -84,7 +84,9 @@ func (s *suite) ensure() {
 		ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 		p, err := s.api.Ping(ctx)
 		cancel()
-		s.find()
+		if err == nil {
+			s.recognize(p)
+		}
 		if err == nil && s.manager != nil && p.PID == s.manager.pid {
 			s.answered = true
 			if !s.options.keeper {
@@ -117,7 +119,6 @@ const (
 // kill kills.
 func (s *suite) kill(who victim) {
 	s.find()
-	at := time.Now()
 	keeper, manager := s.keeper, s.manager
 	if who == theManager {
 		keeper = nil
@@ -127,12 +128,12 @@ func (s *suite) kill(who victim) {
 	}
 	if keeper != nil { // first, or it starts another manager
 		keeper.kill()
-		s.died(theKeeper, at)
+		s.died(theKeeper, time.Now())
 	}
 	if manager != nil {
 		s.up.Store(s.keeper != nil)
 		manager.kill()
-		s.died(theManager, at)
+		s.died(theManager, time.Now())
 	}
 	switch {
 	case keeper != nil && manager != nil:
@@ -143,6 +144,12 @@ func (s *suite) kill(who victim) {
 		s.killed[theManager]++
 	}
 	s.find()
+}
+
+// death is that of a manager or a keeper.
+type death struct {
+	who victim
+	at  time.Time
 }
 
 // keptFor is how long a new keeper needs at most to be given everything.
@@ -162,6 +169,7 @@ func (s *suite) died(who victim, at time.Time) {
 		held = s.manager != nil && !s.manager.dead() && s.answered
 		s.kept = time.Time{}
 	}
+	s.deaths = append(s.deaths, death{who, at})
 	if !held {
 		s.gaps = append(s.gaps, at)
 	}

@@ -50,16 +50,16 @@ var targets = []target{
 	{failpoint.SnapshotMark, 2, nil},
 	{failpoint.TrimBefore, 1, nil},
 	{failpoint.TrimAfter, 1, nil},
-	{failpoint.CompactBefore, 1, nil},
-	{failpoint.CompactAfter, 1, nil},
+	{failpoint.CompactBefore, 1, (*suite).fillJournal},
+	{failpoint.CompactAfter, 1, (*suite).fillJournal},
 	{failpoint.LogBefore, 300, nil},
 	{failpoint.LogAfter, 300, nil},
 	{failpoint.LogDrain, 30, nil},
 	{failpoint.RecoverBegin, 1, nil},
 	{failpoint.RecoverReplay, 1, nil},
 	{failpoint.RecoverState, 1, nil},
-	{failpoint.RecoverLook, 20, nil},
-	{failpoint.RecoverAdopted, 15, nil},
+	{failpoint.RecoverLook, 8, nil},
+	{failpoint.RecoverAdopted, 6, nil},
 	{failpoint.RecoverLost, 3, (*suite).endSome},
 	{failpoint.RecoverAll, 1, nil},
 	{failpoint.RecoverDone, 1, nil},
@@ -406,6 +406,16 @@ func (s *suite) dismissBystander() {
 		s.violation("a process was signalled that is no daemon", "it had the pid of one that died, %d, and ended with: %v", s.bystander.cmd.Process.Pid, state)
 	}
 	s.bystander = nil
+}
+
+// fillJournal writes more than one of the journal's tables holds.
+func (s *suite) fillJournal() {
+	for range 10 {
+		if s.fired() {
+			break
+		}
+		s.loadBallast()
+	}
 }
 
 // loadBallast adds daemons that are too large for one transaction: all of them

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/keeper"
 )
 
@@ -79,9 +81,28 @@ func (s *suite) find() {
 	}
 }
 
-// stillThere forgets one that is dead.
+// recognize corrects what find took for the manager and its keeper: a child
+// that one of them is forking looks the same until it execs.
+func (s *suite) recognize(p api.Ping) {
+	s.find()
+	if s.manager != nil && s.manager.pid != p.PID {
+		s.manager.close()
+		s.manager = openProcess(p.PID)
+	}
+	if p.KeeperPID != nil && s.keeper != nil && s.keeper.pid != *p.KeeperPID {
+		s.keeper.close()
+		s.keeper = openProcess(*p.KeeperPID)
+	}
+}
+
+// stillThere forgets one that is dead, or was a child that has become somebody
+// else.
 func (s *suite) stillThere(p *process) *process {
-	if p != nil && p.dead() {
+	if p == nil {
+		return nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+	if p.dead() || err == nil && len(b) > 0 && !bytes.Contains(b, []byte("\x00"+s.data+"\x00")) {
 		p.close()
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/crash/trace"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -234,12 +235,25 @@ func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon) string {
 	}
 	t, ok := s.current(d)
 	switch {
-	case !ok || t.PID != *st.PID:
+	case !ok || t.PID != *st.PID && !s.mistaken(d, t, *st.PID):
 		return fmt.Sprintf("its newest process is %d", t.PID)
 	case t.Revision != is.revision:
 		return fmt.Sprintf("it runs with revision %d, %d is registered", t.Revision, is.revision)
 	}
 	return ""
+}
+
+// mistaken says whether a manager could not know better than to take one
+// member of a tree for its first process: that one was never noted, and had
+// died when it was looked for.
+func (s *suite) mistaken(d *daemon, t trace.Copy, pid int) bool {
+	s.readHistory()
+	for _, touch := range s.history.of(d.name).touched {
+		if touch.pid == t.PID && touch.at.After(t.Started.Add(-behind)) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(s.processes(), func(p proc) bool { return p.pid == pid && p.incarnation == t.Incarnation })
 }
 
 // lookAtBallast: what was added at once is there as a whole, or not at all.
@@ -395,14 +409,45 @@ func (s *suite) lookAtDescriptors(w findings, status map[string]*api.Daemon) {
 			rest += n
 		}
 	}
+	if s.options.keeper {
+		live++ // it watches that one, too
+	}
 	if pidfds > live {
-		w.add("pidfds", "the manager has %d, and %d daemons live", pidfds, live)
+		w.add("pidfds", "the manager has %d, for %d processes that it looks after", pidfds, live)
+	}
+	if s.options.keeper {
+		s.lookAtKept(w, status)
 	}
 	if s.usual == 0 {
 		s.usual = rest
 	}
 	if rest > s.usual+3 {
 		w.add("descriptors", "the manager has %d beside those of daemons, connections and the journal; a new one had %d", rest, s.usual)
+	}
+}
+
+// lookAtKept: the keeper holds what belongs to what runs.
+func (s *suite) lookAtKept(w findings, status map[string]*api.Daemon) {
+	live, pidfds := 0, 0
+	for _, st := range status {
+		if st.State != supervision.Stopped && st.State != supervision.Failed {
+			live++
+		}
+	}
+	for link, n := range s.keeper.fds() {
+		switch {
+		case link == "anon_inode:[pidfd]", strings.HasPrefix(link, "pidfd:"):
+			pidfds += n
+		case strings.HasPrefix(link, filepath.Join(s.data, "run")):
+			name, _, _ := strings.Cut(strings.TrimPrefix(link, filepath.Join(s.data, "run")+"/"), ".std")
+			st := status[name]
+			if st == nil || st.State == supervision.Stopped || st.State == supervision.Failed || n > 1 {
+				w.add("kept descriptor of "+link, "the keeper has it %d times, and %s does not run", n, name)
+			}
+		}
+	}
+	if pidfds > live+1 { // that of a manager which is no child of it
+		w.add("kept pidfds", "the keeper has %d, and %d daemons live", pidfds, live)
 	}
 }
 

@@ -48,6 +48,7 @@ type suite struct {
 	dir, data       string
 	binary, subject string
 	managerLog      *os.File
+	commandLog      *os.File
 	cgroupBases     []string
 
 	api  *client.Client
@@ -78,6 +79,7 @@ type suite struct {
 	usual   int // descriptors of a manager at rest; 0 is not known yet
 
 	mu         sync.Mutex
+	deaths     []death
 	gaps       []time.Time // when a time began that nobody held the daemons' output
 	violations []string
 	seen       map[string]bool
@@ -147,6 +149,9 @@ func newSuite(o options) (*suite, error) {
 		}
 	}
 	if s.managerLog, err = os.OpenFile(filepath.Join(dir, "manager.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	if s.commandLog, err = os.Create(filepath.Join(dir, "commands.log")); err != nil {
 		return nil, err
 	}
 	if o.programs == "" {
@@ -347,4 +352,5 @@ func (s *suite) cleanUp() {
 		_ = os.Remove(dir)
 	}
 	s.managerLog.Close()
+	s.commandLog.Close()
 }

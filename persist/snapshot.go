@@ -32,7 +32,7 @@ func (s *Store) tidy() {
 			return
 		}
 	}
-	if s.wal.rotations >= flattenAt {
+	if s.wal.rotations >= failpoint.Tune("flatten-at", flattenAt) {
 		s.wal.rotations = 0
 		s.flatten()
 	}
