@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -33,6 +34,10 @@ func (s *System) register(ctx context.Context, daemons []api.Registration, runni
 	return results, s.sync(ctx)
 }
 
+// maxSource is how long the path of the file may be that a daemon came from
+// (PATH_MAX of Linux).
+const maxSource = 4096
+
 // checked validates what a client handed over: nothing of it is taken if
 // anything is wrong.
 func checked(daemons []api.Registration) ([]supervision.Registration, error) {
@@ -52,6 +57,9 @@ func checked(daemons []api.Registration) ([]supervision.Registration, error) {
 			}
 			problems = append(problems, ps...)
 			continue
+		}
+		if len(r.Source) > maxSource {
+			problems = append(problems, spec.Problem{Daemon: d.Name, Key: "source", Message: fmt.Sprintf("has %d bytes, %d are the most", len(r.Source), maxSource)})
 		}
 		if other, ok := byKey[spec.NameKey(d.Name)]; ok {
 			problems = append(problems, spec.Problem{Daemon: d.Name, Key: "name", Message: "the name is there twice, the other is " + other})

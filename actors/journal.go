@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -87,6 +89,7 @@ type ledger struct {
 	current map[string]entry
 	pending []appendEvents
 	broken  error                 // the last commit failed with it
+	lost    error                 // why the last event was left out that the journal can't take
 	intents []supervision.Event   // that a sabotage keeps back
 	late    [][]supervision.Event // likewise
 	syncs   []answer[struct{}]
@@ -169,7 +172,7 @@ func (l *ledger) commit() (batch []appendEvents, events []supervision.Event) {
 	if failpoint.Sabotaged(failpoint.EarlyAnswer) {
 		l.appendLate(events)
 	} else {
-		err = l.store.Append(events)
+		err = l.append(events)
 	}
 	l.mu.Lock()
 	l.pending = l.pending[len(batch):]
@@ -219,12 +222,31 @@ func (l *ledger) appendLate(events []supervision.Event) {
 	})
 }
 
+// append writes events in one piece. One that the journal can't take is left out,
+// so that it harms no other.
+func (l *ledger) append(events []supervision.Event) error {
+	err := l.store.Append(events)
+	var bad *persist.EventError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	l.log.Error("an event can't be written to the journal; it is left out, and the next manager will not know of it",
+		"daemon", events[bad.Index].Daemon, "event", events[bad.Index].Kind, "error", bad)
+	l.mu.Lock()
+	l.lost = bad
+	l.mu.Unlock()
+	return l.append(slices.Delete(slices.Clone(events), bad.Index, bad.Index+1))
+}
+
 // trouble says why changes aren't durable; empty if they are.
 func (l *ledger) trouble() []string {
 	l.mu.Lock()
-	broken := l.broken
+	broken, lost := l.broken, l.lost
 	l.mu.Unlock()
 	out := []string{}
+	if lost != nil {
+		out = append(out, fmt.Sprintf("the next manager will not know all: %v", lost))
+	}
 	if broken != nil {
 		out = append(out, fmt.Sprintf("changes are kept in memory only, the journal can't be written: %v", broken))
 	} else if why := l.store.Degraded(); why != "" {

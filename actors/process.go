@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -182,7 +183,7 @@ func (p *process) failed(ctx actor.Context, what string, err error) {
 	delay := supervision.FaultDelay(p.tries + 1)
 	p.log.Warn(what, "daemon", p.name, "error", err, "again in", delay)
 	ctx.Send(ctx.Parent(), observed{supervision.LeftBehind{
-		Incarnation: p.incarnation, Reason: fmt.Sprintf("%s: %v; it is tried again", what, err),
+		Incarnation: p.incarnation, Reason: fmt.Sprintf("%s: %s; it is tried again", what, brief(err)),
 	}})
 	system, self, incarnation := ctx.ActorSystem(), ctx.Self(), p.incarnation
 	p.after(delay, func() { system.Root.Send(self, tryAgain{incarnation}) })
@@ -209,7 +210,7 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 	handle, err := p.start(msg)
 	p.task = nil
 	if err != nil {
-		panic(ended{Input: supervision.StartFailed{Incarnation: msg.Incarnation, Reason: err.Error()}})
+		panic(ended{Input: supervision.StartFailed{Incarnation: msg.Incarnation, Reason: brief(err)}})
 	}
 	failpoint.Hit(failpoint.ForkAfter)
 	p.handle = handle
@@ -218,6 +219,18 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 	}
 	ctx.Send(ctx.Parent(), observed{*p.forked})
 	p.watch(ctx)
+}
+
+// maxReason is how many bytes of an error are kept. It may name a program whose
+// name is longer than the journal likes.
+const maxReason = 2048
+
+func brief(err error) string {
+	s := err.Error()
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + "…"
 }
 
 func (p *process) start(msg launch) (platform.Process, error) {

@@ -26,7 +26,7 @@ type entry struct {
 //
 // Either all events of a call are found again or none. There is no limit to
 // their number; one event may have 224 KiB, and a larger one fails the call
-// with nothing committed.
+// with nothing committed, and an [EventError] that says which it is.
 //
 // When the disk is full or failing, events are kept in memory and Append
 // succeeds: see Degraded and Retry.
@@ -62,6 +62,16 @@ func (s *Store) Append(events []supervision.Event) error {
 	return nil
 }
 
+// EventError says of one event of an Append that the journal can't take it. It
+// would take the others.
+type EventError struct {
+	Index int // in the slice
+	Err   error
+}
+
+func (e *EventError) Error() string { return e.Err.Error() }
+func (e *EventError) Unwrap() error { return e.Err }
+
 // encode numbers the events and makes their entries. If it fails, nothing has
 // changed but the slice.
 func (s *Store) encode(events []supervision.Event) ([]entry, error) {
@@ -94,15 +104,15 @@ func (s *Store) encode(events []supervision.Event) ([]entry, error) {
 		}
 		p, err := s.message(ev)
 		if err != nil {
-			return nil, err
+			return nil, &EventError{i, err}
 		}
 		at := len(slab)
 		slab, err = proto.MarshalOptions{}.MarshalAppend(slab, p)
 		if err != nil {
-			return nil, fmt.Errorf("event %q of %q can't be written: %w", ev.Kind, ev.Daemon, err)
+			return nil, &EventError{i, fmt.Errorf("event %q of %q can't be written: %w", ev.Kind, ev.Daemon, err)}
 		}
 		if size := len(slab) - at; size > maxValue {
-			return nil, fmt.Errorf("event %q of %q has %d bytes; %d are the most that the journal takes: make its environment or command shorter (env_file is not kept in the journal)", ev.Kind, ev.Daemon, size, maxValue)
+			return nil, &EventError{i, fmt.Errorf("event %q of %q has %d bytes; %d are the most that the journal takes: make its environment or command shorter (env_file is not kept in the journal)", ev.Kind, ev.Daemon, size, maxValue)}
 		}
 		key := eventKey{seq, clampNanos(ev.Time), n.id, contentsOf(ev)}
 		entries = append(entries, entry{key: key.append(make([]byte, 0, eventKeyLen)), val: slab[at:len(slab):len(slab)]})

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -104,7 +105,56 @@ func (r reader) daemon(t *table) *Daemon {
 	readLogConfig(t, &d.LogConfig)
 	r.schedule(t, d)
 	t.done()
+	checkSize(t, d)
 	return d
+}
+
+// MaxDaemonSize is how many bytes all of a daemon's keys may have as JSON. The
+// manager's journal takes no larger ones, with room for what it notes beside them.
+const MaxDaemonSize = 192 << 10
+
+// checkSize refuses a daemon that a manager can't keep, at its largest key.
+func checkSize(t *table, d *Daemon) {
+	total, largest, largestKey := 0, 0, ""
+	for key, v := range t.vals {
+		n := roughSize(v)
+		total += n
+		if n > largest || n == largest && key < largestKey {
+			largest, largestKey = n, key
+		}
+	}
+	if total < MaxDaemonSize/8 {
+		return // a byte has at most six in JSON
+	}
+	if b, err := json.Marshal(d); err == nil && len(b) > MaxDaemonSize {
+		t.fail(largestKey, "keep it short: large values go into an env_file, or a file that the program reads",
+			"makes the daemon too large: it has %d KiB in all, and %d are the most", (len(b)+1023)>>10, MaxDaemonSize>>10)
+	}
+}
+
+// roughSize is how much text a value holds.
+func roughSize(v any) int {
+	const each = 4 // quotes, a comma, a colon
+	n := each
+	switch v := v.(type) {
+	case string:
+		n += len(v)
+	case []any:
+		for _, e := range v {
+			n += roughSize(e)
+		}
+	case []map[string]any:
+		for _, e := range v {
+			n += roughSize(e)
+		}
+	case map[string]any:
+		for key, e := range v {
+			n += len(key) + roughSize(e)
+		}
+	default:
+		n += 16
+	}
+	return n
 }
 
 func (r reader) nameAndCommand(t *table, d *Daemon) {
