@@ -183,3 +183,13 @@ func openLog(path string) (*os.File, int64, error) {
 	}
 	return f, info.Size(), nil
 }
+
+// identify is the identity of an open file: the volume's serial number and
+// the file index, which NTFS keeps as long as the file exists.
+func identify(f *os.File) (fileID, error) {
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(windows.Handle(f.Fd()), &info); err != nil {
+		return fileID{}, err
+	}
+	return fileID{uint64(info.VolumeSerialNumber), uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)}, nil
+}

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +37,9 @@ type Source struct {
 	// Running says that the daemon may write more. If not, an unfinished last
 	// line is given out at once instead of a second later.
 	Running bool
+
+	// After is where to begin, instead of some lines before the end.
+	After *Cursor
 }
 
 // TailOptions say what of its sources a Tail reads.
@@ -46,6 +50,8 @@ type TailOptions struct {
 	// SkipUnfinished leaves out, with Follow and 0 Lines, the beginning of a
 	// line that is not finished yet; else reading begins with it.
 	SkipUnfinished bool
+
+	Cursors bool // give each line its cursor
 }
 
 // Line is one line, or a piece of one.
@@ -67,6 +73,8 @@ type Line struct {
 	// Notice is not from the daemon: it tells of a gap, as when somebody cut
 	// the file. Data is empty then.
 	Notice string
+
+	Cursor string // where reading goes on behind it, see [ParseCursor]; if that was asked for
 }
 
 // Tail reads the last lines of streams and follows them. It holds a file for
@@ -74,7 +82,8 @@ type Line struct {
 type Tail struct {
 	follow  bool
 	notify  bool
-	whole   bool        // begin with the unfinished line
+	whole   bool // begin with the unfinished line
+	cursors bool
 	finish  atomic.Bool // Finish was called
 	ending  bool        // and Next has seen it
 	sources []*source
@@ -90,7 +99,7 @@ func NewTail(dataDir string, n Notifier, sources []Source, o TailOptions) (*Tail
 	if o.Follow && n == nil {
 		return nil, errors.New("logs: nobody tells of what is to be followed")
 	}
-	t := &Tail{follow: o.Follow, notify: n != nil, whole: !o.SkipUnfinished, wake: make(chan struct{}, 1)}
+	t := &Tail{follow: o.Follow, notify: n != nil, whole: !o.SkipUnfinished, cursors: o.Cursors, wake: make(chan struct{}, 1)}
 	for _, src := range sources {
 		if err := checkName(src.Daemon); err != nil {
 			t.Close()
@@ -113,6 +122,16 @@ func NewTail(dataDir string, n Notifier, sources []Source, o TailOptions) (*Tail
 		}
 	}
 	return t, nil
+}
+
+// Positions are lines of nothing but where each source is read from, if
+// cursors were asked for. They are to be had before the first Next.
+func (t *Tail) Positions() []Line {
+	var lines []Line
+	for _, s := range t.sources {
+		lines = append(lines, Line{Daemon: s.Daemon, Stream: s.Stream, Cursor: s.start})
+	}
+	return lines
 }
 
 // Close lets go of everything.
@@ -241,7 +260,14 @@ type source struct {
 	continued bool      // a piece of that line was given out
 	deadline  time.Time // when pending is given out; zero if it is empty
 	done      bool      // not following: all was read
-	fresh     bool      // what was read last was not there at the beginning
+	told      []Line    // to be given out first
+
+	start  string // the cursor that it begins at
+	head   string // of cursors into what is read now; "": to be made
+	text   []byte // scratch of cursors
+	back   []byte // at most window bytes that stand before what is read next
+	before int64  // the time in the name of the newest file before the one that is written to
+	fresh  bool   // what was read last was not there at the beginning
 
 	mu       sync.Mutex // of what follows, which event sets
 	grown    bool       // it is worth looking
@@ -254,8 +280,11 @@ type source struct {
 // one, behind some lines.
 type segment struct {
 	File
-	off  int64
+	off  int64 // uncompressed
 	skip int
+
+	id     fileID // of one that has no name by which it is found again
+	before int64  // the time in the name of the newest file before it
 }
 
 // event is called where bytes are moved: it notes and returns.
@@ -279,11 +308,30 @@ func (s *source) event(e Event) {
 	}
 }
 
-// begin opens the file and finds where the last n lines begin.
+// begin opens the file and finds where the last n lines begin, or where to go
+// on.
 func (s *source) begin(n int) error {
+	err := s.settle(func() error {
+		if s.After != nil {
+			return s.resume(s.After)
+		}
+		return s.seek(n)
+	})
+	if err == nil {
+		s.begun()
+	}
+	return err
+}
+
+// settle calls f, which finds what is to be read, until nothing happens
+// meanwhile.
+func (s *source) settle(f func() error) error {
 	var err error
 	for range 100 {
-		err = s.seek(n)
+		s.mu.Lock()
+		s.switches = nil // the listing has what was rotated until now
+		s.mu.Unlock()
+		err = f()
 		// Cut, rotated or compressed while we looked: look again.
 		if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, fs.ErrNotExist) {
 			break
@@ -293,15 +341,47 @@ func (s *source) begin(n int) error {
 	return err
 }
 
+// overtaken goes on with the files that were rotated since the one that was
+// read last: the next was compressed before it was looked at, or deleted.
+func (s *source) overtaken() error {
+	s.closeFiles()
+	s.again()
+	err := s.settle(func() error { return s.resume(&Cursor{newest: s.before, continues: s.continued}) })
+	s.limit = 0 // none of this was there at the beginning
+	if err == nil {
+		err = s.endHere()
+	}
+	return err
+}
+
+// begun notes where reading begins.
+func (s *source) begun() {
+	if !s.t.cursors {
+		return
+	}
+	if len(s.segments) == 0 && s.After == nil {
+		s.recall(s.file, s.off)
+	}
+	s.start = s.position()
+	if len(s.told) > 0 {
+		// Whoever goes on from the beginning is to be told again.
+		s.start = s.After.String()
+	}
+}
+
 func (s *source) seek(n int) error {
-	s.mu.Lock()
-	s.switches = nil // the listing has what was rotated until now
-	s.mu.Unlock()
 	f, size, err := openLog(s.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s.file, s.limit = f, size // nil and 0 if there is none
+	if s.t.cursors {
+		files, err := s.rotatedBefore(f)
+		if err != nil {
+			return err
+		}
+		s.noteNewest(files)
+	}
 	if n < 0 {
 		n = math.MaxInt
 	}
@@ -332,14 +412,38 @@ func (s *source) seek(n int) error {
 		}
 		more = true
 	}
-	files, err := Files(s.dir, s.Stream)
+	files, err := s.rotatedBefore(f)
 	if err != nil {
 		return err
+	}
+	s.noteNewest(files)
+	for i := len(files) - 1; i >= 0 && n > 0; i-- {
+		seg := segment{File: files[i]}
+		if i > 0 {
+			seg.before = nanos(files[i-1].Rotated)
+		}
+		found, empty, err := seg.seek(n, more)
+		if err != nil {
+			return err
+		}
+		s.segments = append([]segment{seg}, s.segments...)
+		n -= found
+		more = more || !empty
+	}
+	return nil
+}
+
+// rotatedBefore lists the files that were rotated before f, the one that is
+// written to, was made; f may be nil.
+func (s *source) rotatedBefore(f *os.File) ([]File, error) {
+	files, err := Files(s.dir, s.Stream)
+	if err != nil {
+		return nil, err
 	}
 	if f != nil {
 		info, err := f.Stat()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i, file := range files {
 			// The one that is open, under another name if it was rotated
@@ -350,21 +454,24 @@ func (s *source) seek(n int) error {
 			}
 		}
 	}
-	files = slices.DeleteFunc(files, func(f File) bool { return f.Rotated.IsZero() })
-	if len(files) > 0 {
-		s.newest = strings.TrimSuffix(files[len(files)-1].Path, ".gz")
+	return slices.DeleteFunc(files, func(f File) bool { return f.Rotated.IsZero() }), nil
+}
+
+// noteNewest remembers the last of those that lie before the one that is
+// written to.
+func (s *source) noteNewest(rotated []File) {
+	if len(rotated) > 0 {
+		last := rotated[len(rotated)-1]
+		s.newest, s.before = strings.TrimSuffix(last.Path, ".gz"), nanos(last.Rotated)
 	}
-	for i := len(files) - 1; i >= 0 && n > 0; i-- {
-		seg := segment{File: files[i]}
-		found, empty, err := seg.seek(n, more)
-		if err != nil {
-			return err
-		}
-		s.segments = append([]segment{seg}, s.segments...)
-		n -= found
-		more = more || !empty
+}
+
+// passed remembers that a file was rotated and lies at path now.
+func (s *source) passed(path string) {
+	if _, t, _, ok := ParseRotated(filepath.Base(path)); ok {
+		s.before = max(s.before, nanos(t))
 	}
-	return nil
+	s.head = ""
 }
 
 // seek finds where in the segment the last n lines begin.
@@ -420,6 +527,7 @@ func (s *source) closeFiles() {
 		s.gz.Close()
 	}
 	s.file, s.gz, s.segments, s.off, s.limit = nil, nil, nil, 0, 0
+	s.moved()
 }
 
 // old says whether there is something to be read that was there at the
@@ -428,13 +536,18 @@ func (s *source) old() bool { return len(s.segments) > 0 || s.off < s.limit }
 
 // read gives the next lines, or none if there is nothing to be read now.
 func (s *source) read() ([]Line, error) {
-	for len(s.segments) > 0 {
-		lines, err := s.readSegment()
-		if len(lines) > 0 || err != nil {
-			return lines, err
-		}
+	if lines := s.told; len(lines) > 0 {
+		s.told = nil
+		return lines, nil
 	}
-	for !s.done {
+	for len(s.segments) > 0 || !s.done {
+		if len(s.segments) > 0 {
+			lines, err := s.readSegment()
+			if len(lines) > 0 || err != nil {
+				return lines, err
+			}
+			continue
+		}
 		// What happened is looked at before the file: what is found in it is
 		// at least what was there when it happened.
 		s.mu.Lock()
@@ -444,6 +557,8 @@ func (s *source) read() ([]Line, error) {
 		if cut >= 0 {
 			if s.file != nil && cut < s.off {
 				s.off, s.limit = cut, min(s.limit, cut)
+				s.moved()
+				s.recall(s.file, cut)
 				s.again()
 				return s.notice("the log file was cut; reading goes on with what was written since"), nil
 			}
@@ -452,14 +567,22 @@ func (s *source) read() ([]Line, error) {
 			return s.overdue(), nil
 		}
 		if s.file == nil {
-			f, _, err := openLog(s.first())
+			path := s.first()
+			f, _, err := openLog(path)
 			if errors.Is(err, fs.ErrNotExist) {
+				if path != s.path {
+					if err := s.overtaken(); err != nil {
+						return nil, err
+					}
+					continue
+				}
 				return s.finish(), nil
 			}
 			if err != nil {
 				return nil, err
 			}
 			s.file, s.off = f, 0
+			s.moved()
 			if err := s.endHere(); err != nil {
 				return nil, err
 			}
@@ -477,8 +600,9 @@ func (s *source) read() ([]Line, error) {
 		if len(chunk) > 0 {
 			s.again()
 			s.fresh = s.off >= s.limit
+			at := s.off
 			s.off += int64(len(chunk))
-			if lines := s.split(chunk); len(lines) > 0 {
+			if lines := s.split(chunk, at); len(lines) > 0 {
 				return lines, nil
 			}
 			continue
@@ -561,6 +685,7 @@ func (s *source) first() string {
 		if at := s.switches[0]; at != "" && at != s.newest {
 			return at
 		}
+		s.passed(s.switches[0])
 		s.switches = s.switches[1:]
 	}
 	return s.path
@@ -605,6 +730,7 @@ func (s *source) readFile() ([]byte, error) {
 // next goes on with the file that is written to after this one.
 func (s *source) next() error {
 	s.mu.Lock()
+	s.passed(s.switches[0])
 	s.switches = s.switches[1:]
 	s.grown = true
 	path := s.path
@@ -614,8 +740,12 @@ func (s *source) next() error {
 	s.mu.Unlock()
 	f, _, err := openLog(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if path != s.path {
+			return s.overtaken()
+		}
 		s.file.Close()
 		s.file, s.off, s.limit = nil, 0, 0
+		s.moved()
 		return nil
 	}
 	if err != nil {
@@ -633,6 +763,7 @@ func (s *source) next() error {
 	}
 	s.file.Close()
 	s.file, s.off, s.limit = f, 0, 0
+	s.moved()
 	return s.endHere()
 }
 
@@ -643,11 +774,11 @@ func (s *source) readSegment() ([]Line, error) {
 	if s.gz == nil {
 		r, err := g.open()
 		if errors.Is(err, fs.ErrNotExist) { // retention was faster
-			s.segments = s.segments[1:]
+			s.dropSegment()
 			return s.notice("a rotated log file is gone; its lines are missing here"), nil
 		}
 		if err != nil {
-			s.segments = s.segments[1:]
+			s.dropSegment()
 			return s.notice(fmt.Sprintf("a rotated log file can't be read; its lines are missing here: %v", err)), nil
 		}
 		s.gz = r
@@ -656,53 +787,67 @@ func (s *source) readSegment() ([]Line, error) {
 	defer scratches.Put(scratch)
 	n, err := s.gz.Read(*scratch)
 	chunk := (*scratch)[:n]
-	for g.skip > 0 {
+	for g.skip > 0 && len(chunk) > 0 {
 		i := bytes.IndexByte(chunk, '\n')
 		if i < 0 {
+			g.off += int64(len(chunk))
+			s.remember(chunk)
 			chunk = nil
 			break
 		}
+		g.off += int64(i) + 1
+		s.remember(chunk[:i+1])
 		chunk = chunk[i+1:]
 		g.skip--
 	}
+	at := g.off
+	g.off += int64(len(chunk))
+	lines := s.split(bytes.Clone(chunk), at)
 	if err != nil {
-		s.gz.Close()
-		s.gz = nil
-		s.segments = s.segments[1:]
+		s.dropSegment()
 		if err != io.EOF {
-			return append(s.split(bytes.Clone(chunk)), s.notice(fmt.Sprintf("a rotated log file is damaged, its rest is missing here: %v", err))...), nil
+			lines = append(lines, s.notice(fmt.Sprintf("a rotated log file is damaged, its rest is missing here: %v", err))...)
 		}
 	}
-	return s.split(bytes.Clone(chunk)), nil
+	return lines, nil
+}
+
+// dropSegment goes on behind the first segment.
+func (s *source) dropSegment() {
+	if s.gz != nil {
+		s.gz.Close()
+		s.gz = nil
+	}
+	s.segments = s.segments[1:]
+	s.moved()
 }
 
 // open opens the segment where its lines begin; it may have been compressed
 // since it was listed.
 func (g *segment) open() (io.ReadCloser, error) {
-	if g.Compressed {
-		return openCompressed(g.Path)
-	}
-	f, _, err := openLog(g.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		r, err := openCompressed(g.Path + ".gz")
-		if err != nil {
+	path := g.Path
+	if !g.Compressed {
+		f, _, err := openLog(path)
+		if err == nil {
+			if _, err = f.Seek(g.off, io.SeekStart); err == nil {
+				return f, nil
+			}
+			f.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		_, err = io.CopyN(io.Discard, r, g.off)
-		if err != nil {
-			r.Close()
-			return nil, err
-		}
-		return r, nil
+		path += ".gz"
 	}
+	r, err := openCompressed(path)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Seek(g.off, io.SeekStart); err != nil {
-		f.Close()
+	if _, err := io.CopyN(io.Discard, r, g.off); err != nil {
+		r.Close()
 		return nil, err
 	}
-	return f, nil
+	return r, nil
 }
 
 // line makes one that has all but its data.
@@ -714,18 +859,19 @@ func (s *source) line(now time.Time) Line {
 	return l
 }
 
-// split cuts a chunk, which it keeps, into lines.
-func (s *source) split(chunk []byte) []Line {
+// split cuts a chunk, which it keeps, into lines. off is where it stands in
+// its file.
+func (s *source) split(chunk []byte, off int64) []Line {
 	var lines []Line
 	now := time.Now()
-	for len(chunk) > 0 {
-		i := bytes.IndexByte(chunk, '\n')
-		data := chunk
+	for end := 0; end < len(chunk); {
+		data := chunk[end:]
+		i := bytes.IndexByte(data, '\n')
 		if i >= 0 {
-			data = chunk[:i:i]
-			chunk = chunk[i+1:]
+			data = data[:i:i]
+			end += i + 1
 		} else {
-			chunk = nil
+			end = len(chunk)
 		}
 		if len(s.pending) > 0 || i < 0 {
 			s.pending = append(s.pending, data...)
@@ -736,9 +882,11 @@ func (s *source) split(chunk []byte) []Line {
 		}
 		l := s.line(now)
 		l.Data, l.Partial, l.Continues = data, i < 0, s.continued
-		lines = append(lines, l)
 		s.pending, s.continued = nil, l.Partial
+		l.Cursor = s.cursor(chunk, end, off)
+		lines = append(lines, l)
 	}
+	s.remember(chunk)
 	// Growth starts the second anew.
 	s.deadline = time.Time{}
 	if len(s.pending) > 0 {
@@ -759,6 +907,7 @@ func (s *source) giveUnfinished() []Line {
 	l := s.line(time.Now())
 	l.Data, l.Partial, l.Continues = s.pending, true, s.continued
 	s.pending, s.continued, s.deadline = nil, true, time.Time{}
+	l.Cursor = s.position()
 	return []Line{l}
 }
 
@@ -770,7 +919,10 @@ func (s *source) notice(text string) []Line {
 		lines = s.giveUnfinished()
 	}
 	s.continued = false
+	if lines != nil { // also for who goes on from here, nothing continues it
+		lines[0].Cursor = s.position()
+	}
 	l := s.line(time.Now())
-	l.Notice = text
+	l.Notice, l.Cursor = text, s.position()
 	return append(lines, l)
 }

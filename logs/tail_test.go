@@ -471,7 +471,7 @@ func TestFollowSeveral(t *testing.T) {
 		name := fmt.Sprint("d", i)
 		stdout, stderr := writers(t, open(t, c, name))
 		files = append(files, stdout, stderr)
-		sources = append(sources, Source{name, Stdout, true}, Source{name, Stderr, true})
+		sources = append(sources, Source{Daemon: name, Stream: Stdout, Running: true}, Source{Daemon: name, Stream: Stderr, Running: true})
 	}
 	tail := newTail(t, c.DataDir(), c, TailOptions{Follow: true}, sources...)
 	const lines = 2000
@@ -486,7 +486,7 @@ func TestFollowSeveral(t *testing.T) {
 	seen := make(map[Source]int)
 	for total := 0; total < lines*len(files); {
 		for _, l := range next(t, tail) {
-			src := Source{l.Daemon, l.Stream, true}
+			src := Source{Daemon: l.Daemon, Stream: l.Stream}
 			if want := fmt.Sprint(seen[src]); string(l.Data) != want || l.Partial {
 				t.Fatalf("%v: %q, want %s", src, l.Data, want)
 			}
