@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/persist"
@@ -23,12 +24,24 @@ func (s *System) Events(ctx context.Context, q api.EventQuery) (iter.Seq2[api.Ev
 	if len(newest) > 0 {
 		last = newest[0].Seq
 	}
+	if q.After != nil && *q.After > last {
+		// The events up to there are lost, and so are their numbers: only those
+		// of this manager are news for sure.
+		q.After = &s.began
+	}
 	past, err := s.past(ctx, q, last)
 	if err != nil {
 		return nil, err
 	}
 	names := canonical(q.Names)
+	from := last
+	if len(past) > 0 {
+		from = past[0].Seq - 1
+	}
 	return func(yield func(api.Event, error) bool) {
+		if q.Resumable && !yield(api.Event{Seq: from, Time: time.Now(), Event: api.EventPosition}, nil) {
+			return
+		}
 		for {
 			for _, ev := range past {
 				if !yield(api.NewEvent(ev), nil) {
@@ -41,6 +54,7 @@ func (s *System) Events(ctx context.Context, q api.EventQuery) (iter.Seq2[api.Ev
 			select {
 			case <-woken:
 			case <-s.done:
+				yield(api.Event{}, s.streamEnd())
 				return
 			case <-ctx.Done():
 				yield(api.Event{}, ctx.Err())
@@ -76,6 +90,9 @@ func (s *System) past(ctx context.Context, q api.EventQuery, last uint64) ([]sup
 	if q.Since != nil {
 		query.Since = *q.Since
 	}
+	if q.After != nil {
+		query.AfterSeq = *q.After
+	}
 	if len(q.Names) == 0 {
 		if q.Limit == 0 {
 			return nil, nil
@@ -95,7 +112,7 @@ func (s *System) past(ctx context.Context, q api.EventQuery, last uint64) ([]sup
 		}
 		// What was removed has a history, too.
 		unknown := slices.IndexFunc(sel.unknown, func(e *api.Error) bool { return e.Daemon == q.Names[i] })
-		if len(events) == 0 && unknown >= 0 {
+		if len(events) == 0 && unknown >= 0 && q.After == nil {
 			return nil, sel.unknown[unknown]
 		}
 		all = append(all, events...)

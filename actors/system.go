@@ -70,6 +70,7 @@ type System struct {
 	closers []func()
 
 	startedAt time.Time
+	began     uint64 // the number of the last event of an earlier manager
 
 	done    chan struct{}
 	endOnce sync.Once
@@ -135,6 +136,9 @@ func Start(o Options) (_ *System, err error) {
 	}
 	s.closers = append(s.closers, s.capture.Close)
 
+	if newest, err := s.store.History(context.Background(), persist.HistoryQuery{Limit: 1}); err == nil && len(newest) > 0 {
+		s.began = newest[0].Seq
+	}
 	failpoint.Hit(failpoint.RecoverState)
 	recovered := s.store.Recovered()
 	current := make(map[string]entry, len(recovered.Daemons))
@@ -262,6 +266,14 @@ func ask[T any](ctx context.Context, s *System, msg any, a answer[T]) (T, error)
 func (s *System) ended() error {
 	if err := s.Err(); err != nil {
 		return api.NewError(api.CodeInternal, "the manager ends: %v", err)
+	}
+	return api.ShuttingDown()
+}
+
+// streamEnd is what a stream ends with that is followed, once s has ended.
+func (s *System) streamEnd() error {
+	if s.Err() != nil {
+		return api.ErrInterrupted
 	}
 	return api.ShuttingDown()
 }

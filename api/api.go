@@ -63,7 +63,9 @@ type Manager interface {
 	Signal(ctx context.Context, req SignalRequest) ([]Result, error)
 
 	// Events are the journal's, oldest first. When the call returns the
-	// stream is subscribed: with q.Follow no later event is missed.
+	// stream is subscribed: with q.Follow no later event is missed. A stream
+	// that is followed fails with [ErrInterrupted] if the manager can't go on;
+	// that of a client goes on at the next manager instead.
 	// A stream ends after an error, when the loop over it is left, and when
 	// ctx ends; the last one frees it even if it was never looped over. It
 	// may be looped over once.
@@ -279,6 +281,10 @@ type Event struct {
 	NextRestartAt *time.Time          `json:"next_restart_at"`
 }
 
+// EventPosition is the kind of an event that is not in the journal: it has
+// nothing but the number behind which a stream begins, and the time.
+const EventPosition supervision.Kind = "position"
+
 // NewEvent is the public form of a journal event.
 func NewEvent(e supervision.Event) Event {
 	out := Event{Seq: e.Seq, Time: e.Time, Daemon: optional(e.Daemon), Event: e.Kind, Detail: optional(e.Detail)}
@@ -313,6 +319,19 @@ type LogLine struct {
 	Partial   bool   `json:"partial,omitempty"`   // its end is yet to come
 	Continues bool   `json:"continues,omitempty"` // it goes on with the last piece of this stream
 	Notice    string `json:"notice,omitempty"`    // not of the daemon: a gap, such as a file that somebody cut
+
+	Cursor string `json:"cursor,omitempty"` // where its stream goes on behind it; opaque; only if that was asked for
+
+	// Positions are set if this is no line, but where reading begins. It has
+	// nothing else then.
+	Positions []LogPosition `json:"positions,omitzero"`
+}
+
+// LogPosition is where in a daemon's stream something begins.
+type LogPosition struct {
+	Daemon string `json:"daemon"`
+	Stream Stream `json:"stream"`
+	Cursor string `json:"cursor"`
 }
 
 // StatusQuery picks what Status lists. A zero Selector is everything.
@@ -378,7 +397,12 @@ type EventQuery struct {
 	Names  []string   // nil is all, the manager's own too
 	Limit  int        // the last so many that match; negative is all, 0 none
 	Since  *time.Time // not older than this
+	After  *uint64    // numbered higher than this
 	Follow bool       // go on with what happens from now on
+
+	// Resumable begins the stream with an event of kind EventPosition: whoever
+	// was cut off goes on After the number of the last event it has.
+	Resumable bool
 }
 
 // LogQuery picks lines.
@@ -391,6 +415,14 @@ type LogQuery struct {
 	// With Follow:
 	SkipUnfinished bool            // with 0 Lines: without the beginning of a line that isn't finished yet
 	Finish         <-chan struct{} // once it is closed the stream ends, behind all that is written by then
+
+	// Resumable gives each line a Cursor, and begins with an item that has the
+	// Positions of all streams: whoever was cut off goes on After the last cursor
+	// of each.
+	Resumable bool
+	// After is where to go on. These streams are read then, whatever else is
+	// selected, and Lines plays no part.
+	After []string
 }
 
 // State is what `state export` writes.

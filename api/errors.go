@@ -97,6 +97,11 @@ var (
 	ErrNoManager    error = &Error{Code: CodeNoManager}
 )
 
+// ErrInterrupted ends a stream whose manager can't go on. Another may come, and
+// the stream can be resumed there; so it isn't told over the wire, where the
+// connection breaks off instead.
+var ErrInterrupted = errors.New("the manager can't go on")
+
 // NotFound is the error for a daemon that nobody registered. It names the one
 // of those that are known that was perhaps meant.
 func NotFound(name string, known ...string) *Error {

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -320,12 +321,9 @@ func (a *app) managerWithin(grace time.Duration) (api.Manager, error) {
 		dir = "" // the socket was given, so there may be none
 	}
 	c := client.New(socket)
-	var began time.Time
+	began := sync.OnceValue(time.Now)
 	c.Await(func() bool {
-		if began.IsZero() {
-			began = time.Now()
-		}
-		return time.Since(began) < grace || dir != "" && isStarting(dir, socket)
+		return time.Since(began()) < grace || dir != "" && isStarting(dir, socket)
 	})
 	return c, nil
 }

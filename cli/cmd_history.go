@@ -30,7 +30,7 @@ func (a *app) cmdHistory() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "history [NAME] [flags]",
 		Short:             "Show what happened to a daemon",
-		Long:              "Show what happened to a daemon, or to all of them, from the journal, oldest first.",
+		Long:              "Show what happened to a daemon, or to all of them, from the journal, oldest first.\nWith -f it goes on, across restarts of the manager too.",
 		Example:           "  syspulse history web\n  syspulse history web --since 1h",
 		Args:              args(0, 1, ""),
 		ValidArgsFunction: a.names(true),

@@ -24,7 +24,9 @@ func (a *app) cmdLogs() *cobra.Command {
 		Use:   "logs NAME... [flags]",
 		Short: "Show what daemons wrote",
 		Long: `Show the last lines that daemons wrote to stdout, or with --stderr to stderr.
-With -f it goes on until Ctrl-C, across restarts of the daemons.`,
+With -f it goes on until Ctrl-C, across restarts of the daemons, and of the
+manager: nothing is missing then, and nothing comes twice. It ends when the
+manager is shut down, or when ten seconds after its death there is no other.`,
 		Example:           "  syspulse logs web\n  syspulse logs -f --all\n  syspulse logs web --stderr -n 200",
 		ValidArgsFunction: a.names(false),
 		RunE: func(cmd *cobra.Command, names []string) error {

@@ -117,7 +117,11 @@ func (h *host) close() {
 	if h.Err() != nil && h.store.Keeps() {
 		server.LeaveOpen(h.listener) // clients wait there for the next manager
 	}
-	h.server.EndStreams()
+	if h.Err() != nil {
+		h.server.CutStreams() // those who follow go on at the next manager
+	} else {
+		h.server.EndStreams()
+	}
 	h.RunningManager.Close()
 	if h.Err() == nil {
 		h.store.Clear()

@@ -208,20 +208,20 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			ask = true
 		case l, ok := <-u.lines:
 			if !ok {
-				return errors.New("the output broke off: the manager went away")
+				return u.brokenOff(errors.New("the output broke off: the manager went away"))
 			}
 			if l.err != nil {
-				return l.err
+				return u.brokenOff(l.err)
 			}
 			u.line(l.value)
 			ask = u.ended // seen while the line waited for its start
 			u.ended = false
 		case e, ok := <-u.events:
 			if !ok {
-				return errors.New("the events broke off: the manager went away")
+				return u.brokenOff(errors.New("the events broke off: the manager went away"))
 			}
 			if e.err != nil {
-				return e.err
+				return u.brokenOff(e.err)
 			}
 			ask = mayEnd(e.value)
 			if isLast(e.value) {
@@ -271,6 +271,19 @@ func (u *upRun) run(ctx context.Context, set *spec.Set) error {
 			return u.verdict(ctx)
 		}
 	}
+}
+
+// brokenOff is what to say of a stream that ended by itself: with the manager,
+// if that is this process.
+func (u *upRun) brokenOff(err error) error {
+	if u.host != nil {
+		select {
+		case <-u.host.Done():
+			return u.host.end()
+		default:
+		}
+	}
+	return err
 }
 
 type seq2[T any] = func(yield func(T, error) bool)
@@ -638,6 +651,7 @@ func (u *upRun) tellEnds() {
 // event shows the events that a user waits for.
 func (u *upRun) event(e api.Event) {
 	u.seq = max(u.seq, e.Seq)
+	known := e.Event == supervision.EventAdopted && e.Daemon != nil && u.live[*e.Daemon]
 	if e.Daemon != nil {
 		switch e.Event {
 		case supervision.EventStarted, supervision.EventAdopted:
@@ -655,7 +669,7 @@ func (u *upRun) event(e api.Event) {
 		}
 		return
 	}
-	if e.Daemon == nil {
+	if e.Daemon == nil || known { // that another manager cares for it changes nothing
 		return
 	}
 	last := u.last[*e.Daemon]

@@ -302,9 +302,7 @@ func TestResumeInRotatedFiles(t *testing.T) {
 		}
 	}
 	// The one that was read is gone.
-	cursor := lastCursor(t, dir, 12)
-	tail := newTail(t, dir, nil, TailOptions{Lines: 12, Cursors: true})
-	cursor = next(t, tail)[1].Cursor
+	cursor := next(t, newTail(t, dir, nil, TailOptions{Lines: 12, Cursors: true}))[1].Cursor
 	files, _ := Files(filepath.Dir(path), Stdout)
 	os.Remove(files[0].Path)
 	if got, tell := resumed(t, dir, cursor); got != lastOf(want, 9) || tell != noticeGone {
@@ -395,5 +393,63 @@ func BenchmarkReadWithCursors(b *testing.B) {
 			}
 		}
 		tail.Close()
+	}
+}
+
+// Files that hold the same can be told apart by their order alone.
+func TestResumeAmongEqualFiles(t *testing.T) {
+	dir := t.TempDir()
+	path := Path(dir, "d", Stdout)
+	var n tellers
+	write(t, path, "tick\ntick\ntick\n")
+	tail := newTail(t, dir, &n, TailOptions{Lines: -1, Follow: true, Cursors: true}, Source{Daemon: "d", Running: true})
+	next(t, tail)
+	at := time.Now()
+	rotate := func() (name string) {
+		at = at.Add(time.Second)
+		name = filepath.Join(filepath.Dir(path), RotatedName(Stdout, at))
+		if err := os.Rename(path, name); err != nil {
+			t.Fatal(err)
+		}
+		n.tell(Event{Kind: Switched, Renamed: name})
+		return name
+	}
+	first := rotate()
+	write(t, path, "tick\ntick\ntick\n")
+	n.tell(Event{Kind: Grown})
+	cursor := next(t, tail)[1].Cursor
+	compress(t, first)
+	compress(t, rotate())
+	write(t, path, "tock\n")
+	if got, tell := resumed(t, dir, cursor); got != "tick\ntock\n" || tell != "" {
+		t.Errorf("%q, %q", got, tell)
+	}
+}
+
+// A reader that is slower than two rotations and their compression reads on in
+// the compressed files.
+func TestFollowOvertaken(t *testing.T) {
+	dir := t.TempDir()
+	path := Path(dir, "d", Stdout)
+	var n tellers
+	write(t, path, "1\n")
+	tail := newTail(t, dir, &n, TailOptions{Lines: -1, Follow: true}, Source{Daemon: "d", Running: true})
+	next(t, tail)
+	at := time.Now()
+	for i := range 4 {
+		write(t, path, fmt.Sprintf("%d\nand", i+2))
+		name := filepath.Join(filepath.Dir(path), RotatedName(Stdout, at.Add(time.Duration(i))))
+		if err := os.Rename(path, name); err != nil {
+			t.Fatal(err)
+		}
+		n.tell(Event{Kind: Switched, Renamed: name})
+		if i < 3 {
+			compress(t, name)
+		}
+	}
+	write(t, path, "6\n")
+	tail.Finish()
+	if got, want := text(all(t, tail)), "2\nand3\nand4\nand5\nand6\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

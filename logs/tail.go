@@ -63,7 +63,7 @@ type TailOptions struct {
 // ever does, Continues. A daemon that ended in the middle of a line is
 // continued in it by its next incarnation, since so it is in the file.
 type Line struct {
-	Time      time.Time // when it was read; zero for what there was when reading began
+	Time      time.Time // when it was read; zero for what there was when reading began, unless that began at a cursor
 	Daemon    string
 	Stream    Stream
 	Data      []byte // without its newline; any bytes; the receiver may keep it
@@ -108,6 +108,7 @@ func NewTail(dataDir string, n Notifier, sources []Source, o TailOptions) (*Tail
 		s := &source{
 			Source: src, t: t, cut: -1, ended: -1, grown: true,
 			dir: Dir(dataDir, src.Daemon), path: Path(dataDir, src.Daemon, src.Stream),
+			fresh: src.After != nil,
 		}
 		if !src.Running {
 			s.ended = math.MaxInt64
@@ -599,7 +600,7 @@ func (s *source) read() ([]Line, error) {
 		}
 		if len(chunk) > 0 {
 			s.again()
-			s.fresh = s.off >= s.limit
+			s.fresh = s.After != nil || s.off >= s.limit
 			at := s.off
 			s.off += int64(len(chunk))
 			if lines := s.split(chunk, at); len(lines) > 0 {

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -70,7 +71,7 @@ func (f *Fake) record(name string, kind supervision.Kind, detail string) {
 func (f *Fake) Print(name string, stream api.Stream, line string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.lines = append(f.lines, api.LogLine{Daemon: name, Stream: stream, Line: line})
+	f.lines = append(f.lines, api.LogLine{Daemon: name, Stream: stream, Line: line, Cursor: cursor(name, stream, len(f.lines)+1)})
 	f.grow()
 }
 
@@ -346,8 +347,14 @@ func (f *Fake) Remove(ctx context.Context, req api.RemoveRequest) ([]api.Result,
 	})
 }
 
-// follow yields what snapshot has from position n on, and then what comes.
-func follow[T any](ctx context.Context, f *Fake, n int, goOn bool, finish <-chan struct{}, all func() []T, keep func(T) bool) iter.Seq2[T, error] {
+// cursor is the position in a stream behind n of all lines.
+func cursor(name string, stream api.Stream, n int) string {
+	return fmt.Sprintf("%s/%s/%d", name, stream, n)
+}
+
+// follow yields what is first, what snapshot has from position n on, and then
+// what comes.
+func follow[T any](ctx context.Context, f *Fake, first []T, n int, goOn bool, finish <-chan struct{}, all func() []T, keep func(T) bool) iter.Seq2[T, error] {
 	f.streams++
 	var once sync.Once
 	closed := func() {
@@ -360,6 +367,11 @@ func follow[T any](ctx context.Context, f *Fake, n int, goOn bool, finish <-chan
 	context.AfterFunc(ctx, closed)
 	return func(yield func(T, error) bool) {
 		defer closed()
+		for _, it := range first {
+			if !yield(it, nil) {
+				return
+			}
+		}
 		for {
 			f.mu.Lock()
 			items, changed := all()[n:], f.changed
@@ -413,7 +425,15 @@ func (f *Fake) Events(ctx context.Context, q api.EventQuery) (iter.Seq2[api.Even
 			return nil, api.NotFound(name)
 		}
 	}
-	return follow(ctx, f, last(f.events, q.Limit, keep), q.Follow, nil, func() []api.Event { return f.events }, keep), nil
+	n := last(f.events, q.Limit, keep)
+	if q.After != nil {
+		n = max(n, int(min(*q.After, uint64(len(f.events)))))
+	}
+	var first []api.Event
+	if q.Resumable {
+		first = []api.Event{{Seq: uint64(n), Time: time.Now(), Event: api.EventPosition}}
+	}
+	return follow(ctx, f, first, n, q.Follow, nil, func() []api.Event { return f.events }, keep), nil
 }
 
 // Logs implements api.Manager.
@@ -421,14 +441,70 @@ func (f *Fake) Logs(ctx context.Context, q api.LogQuery) (iter.Seq2[api.LogLine,
 	f.enter("logs")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	names, unknown := f.pick(q.Selector)
-	if len(unknown) > 0 {
-		return nil, api.NotFound(unknown[0])
+	type source struct {
+		name   string
+		stream api.Stream
+	}
+	from := map[source]int{} // how many of all lines lie before its position
+	n := len(f.lines)
+	for _, c := range q.After {
+		var s source
+		parts := strings.Split(c, "/")
+		if len(parts) != 3 {
+			return nil, api.Invalid("after: " + c)
+		}
+		s.name, s.stream = parts[0], api.Stream(parts[1])
+		at, err := strconv.Atoi(parts[2])
+		if err != nil {
+			return nil, api.Invalid("after: " + c)
+		}
+		from[s] = at
+		n = min(n, at)
+	}
+	if q.After == nil {
+		names, unknown := f.pick(q.Selector)
+		if len(unknown) > 0 {
+			return nil, api.NotFound(unknown[0])
+		}
+		for _, name := range names {
+			for _, stream := range []api.Stream{api.Stdout, api.Stderr} {
+				if q.Streams == nil || slices.Contains(q.Streams, stream) {
+					from[source{name, stream}] = 0
+				}
+			}
+		}
+		n = last(f.lines, q.Lines, func(l api.LogLine) bool {
+			_, ok := from[source{l.Daemon, l.Stream}]
+			return ok
+		})
+		for s := range from {
+			from[s] = n
+		}
+	}
+	var first []api.LogLine
+	if q.Resumable {
+		first = []api.LogLine{{Positions: []api.LogPosition{}}}
+		for s, at := range from {
+			first[0].Positions = append(first[0].Positions, api.LogPosition{Daemon: s.name, Stream: s.stream, Cursor: cursor(s.name, s.stream, at)})
+		}
 	}
 	keep := func(l api.LogLine) bool {
-		return slices.Contains(names, l.Daemon) && (q.Streams == nil || slices.Contains(q.Streams, l.Stream))
+		at, ok := from[source{l.Daemon, l.Stream}]
+		behind, _ := strconv.Atoi(l.Cursor[strings.LastIndexByte(l.Cursor, '/')+1:])
+		return ok && behind > at
 	}
-	return follow(ctx, f, last(f.lines, q.Lines, keep), q.Follow, q.Finish, func() []api.LogLine { return f.lines }, keep), nil
+	seq := follow(ctx, f, first, n, q.Follow, q.Finish, func() []api.LogLine { return f.lines }, keep)
+	if q.Resumable {
+		return seq, nil
+	}
+	return func(yield func(api.LogLine, error) bool) {
+		for l, err := range seq {
+			l.Cursor = ""
+			if !yield(l, err) {
+				return
+			}
+		}
+	}, nil
 }
 
 // Export implements api.Manager.

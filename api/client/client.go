@@ -3,22 +3,19 @@
 package client
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
@@ -27,6 +24,13 @@ import (
 // answerTimeout is how long a manager may take for what it answers from
 // memory. One that takes longer hangs, or is no manager.
 const answerTimeout = 10 * time.Second
+
+// followPatience is how long who follows a stream waits for a manager once
+// there is none.
+const followPatience = 10 * time.Second
+
+// maxWait is the longest time between two attempts to reach the next manager.
+const maxWait = 50 * time.Millisecond
 
 // connectPatience is how long a full connection queue is waited for.
 const connectPatience = 10 * time.Second
@@ -37,22 +41,28 @@ const connectPatience = 10 * time.Second
 //   - CodeForbidden if the socket belongs to someone else,
 //   - CodeFailed if the manager hangs, vanishes in the middle or is none.
 //
+// A stream that is followed goes on by itself when the manager is replaced, or
+// dies and another comes within some seconds: nothing is missing in it and
+// nothing comes twice. It ends where a manager ends it.
+//
 // It may be used from several goroutines. Close frees its connections.
 type Client struct {
 	socket string
 	http   *http.Client
 
-	starting func() bool // nil: nobody is waited for
+	starting  func() bool // nil: nobody is waited for
+	following atomic.Int32
+	patience  time.Duration // of who follows
 
-	greeted sync.Mutex
-	known   bool // a manager has answered
+	greeting sync.Mutex
+	known    atomic.Bool // a manager has answered
 }
 
 var _ api.Manager = (*Client)(nil)
 
 // New is a client of the manager on socket. It doesn't connect yet.
 func New(socket string) *Client {
-	c := &Client{socket: socket}
+	c := &Client{socket: socket, patience: followPatience}
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
@@ -109,6 +119,10 @@ type vanished struct{ problem *api.Error }
 func (v vanished) Error() string   { return v.problem.Error() }
 func (v vanished) Unwrap() []error { return []error{v.problem, errVanished} }
 
+func (c *Client) wentAway() error {
+	return vanished{api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)}
+}
+
 // unreachable is the error for a connection that came to nothing.
 func (c *Client) unreachable(err error) error {
 	var e *api.Error
@@ -129,9 +143,11 @@ func (c *Client) unreachable(err error) error {
 		return api.NewError(api.CodeFailed, "what listens on %s doesn't answer: the manager hangs, or it is no manager", c.socket)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err),
 		strings.Contains(err.Error(), "server closed idle connection"): // net/http doesn't export it
-		return vanished{api.NewError(api.CodeFailed, "the manager on %s went away before it answered; its log (manager.log in the data directory) may say why", c.socket)}
+		return c.wentAway()
 	case errors.As(err, &op) && op.Op == "dial":
 		return api.NewError(api.CodeFailed, "can't reach the manager on %s: %v", c.socket, op.Err)
+	case errors.As(err, &uerr) && c.known.Load(): // the answer is torn
+		return c.wentAway()
 	case errors.As(err, &uerr):
 		return api.NewError(api.CodeFailed, "what listens on %s is no manager, or its answer can't be read: %v", c.socket, uerr.Err)
 	}
@@ -140,24 +156,34 @@ func (c *Client) unreachable(err error) error {
 
 // send makes one request. The caller closes the answer's body. A question
 // that a manager died over is asked once more: that changes nothing, and tells
-// whether there is another manager, or none.
+// whether there is another manager, or none. While a stream is followed, the
+// next manager is waited for; but a command that may have arrived is never sent
+// again.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
-	resp, err := c.sendOnce(ctx, method, path, query, in)
-	if method == http.MethodGet && errors.Is(err, errVanished) {
-		resp, err = c.sendOnce(ctx, method, path, query, in)
-	}
-	for giveUp := time.Now().Add(answerTimeout); errors.Is(err, api.ErrReplacing) && time.Now().Before(giveUp); {
-		// Nothing was done, so it may be sent again whatever it is. The next
-		// manager's connections are others.
-		c.Close()
+	began := time.Now()
+	alive := began // when there was a manager last
+	asked := 0
+	for wait := time.Millisecond; ; wait = min(2*wait, maxWait) {
+		resp, err := c.sendOnce(ctx, method, path, query, in)
+		switch {
+		case errors.Is(err, api.ErrReplacing) && time.Since(began) < answerTimeout:
+			// Nothing was done. The next manager's connections are others.
+			c.Close()
+			wait = min(wait, 5*time.Millisecond)
+		case errors.Is(err, errVanished) && method == http.MethodGet && (asked == 0 || c.following.Load() > 0):
+			asked++
+			alive = time.Now()
+		case errors.Is(err, api.ErrNoManager) && c.following.Load() > 0 && time.Since(alive) < c.patience:
+			// Nothing was sent.
+		default:
+			return resp, err
+		}
 		select {
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		resp, err = c.sendOnce(ctx, method, path, query, in)
 	}
-	return resp, err
 }
 
 func (c *Client) sendOnce(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
@@ -240,62 +266,16 @@ func readAll(resp *http.Response) ([]byte, error) {
 }
 
 func (c *Client) greet(ctx context.Context) error {
-	c.greeted.Lock()
-	defer c.greeted.Unlock()
-	if c.known {
+	c.greeting.Lock()
+	defer c.greeting.Unlock()
+	if c.known.Load() {
 		return nil
 	}
 	if _, err := c.Ping(ctx); err != nil {
 		return err
 	}
-	c.known = true
+	c.known.Store(true)
 	return nil
-}
-
-// stream makes one request whose answer is JSON lines.
-func stream[T any](ctx context.Context, c *Client, path string, query url.Values) (iter.Seq2[T, error], error) {
-	if err := c.greet(ctx); err != nil {
-		return nil, err
-	}
-	resp, err := c.send(ctx, http.MethodGet, path, query, nil)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { resp.Body.Close() })
-	return func(yield func(T, error) bool) {
-		defer stop()
-		defer resp.Body.Close()
-		var zero T
-		in := bufio.NewReaderSize(resp.Body, 64<<10)
-		for {
-			line, err := in.ReadBytes('\n')
-			switch {
-			case ctx.Err() != nil:
-				yield(zero, ctx.Err())
-				return
-			case err == io.EOF && len(line) == 0:
-				return
-			case err != nil:
-				yield(zero, api.NewError(api.CodeFailed, "the manager on %s went away", c.socket))
-				return
-			}
-			var failure struct {
-				Error *api.Error `json:"error"`
-			}
-			var v T
-			if bytes.HasPrefix(line, []byte(`{"error":`)) && json.Unmarshal(line, &failure) == nil && failure.Error != nil {
-				yield(zero, failure.Error)
-				return
-			}
-			if err := json.Unmarshal(line, &v); err != nil {
-				yield(zero, api.NewError(api.CodeFailed, "can't read the answer of the manager on %s: %v", c.socket, err))
-				return
-			}
-			if !yield(v, nil) {
-				return
-			}
-		}
-	}, nil
 }
 
 func selectorQuery(s api.Selector) url.Values {
@@ -379,56 +359,6 @@ func (c *Client) Restart(ctx context.Context, req api.ActionRequest) ([]api.Resu
 // Signal implements [api.Manager].
 func (c *Client) Signal(ctx context.Context, req api.SignalRequest) ([]api.Result, error) {
 	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/signal", nil, req)
-}
-
-// Events implements [api.Manager].
-func (c *Client) Events(ctx context.Context, query api.EventQuery) (iter.Seq2[api.Event, error], error) {
-	q := selectorQuery(api.Selector{Names: query.Names})
-	q.Set("limit", strconv.Itoa(query.Limit))
-	setTime(q, "since", query.Since)
-	if query.Follow {
-		q.Set("follow", "true")
-	}
-	return stream[api.Event](ctx, c, "/v1/events", q)
-}
-
-// Logs implements [api.Manager].
-func (c *Client) Logs(ctx context.Context, query api.LogQuery) (iter.Seq2[api.LogLine, error], error) {
-	q := selectorQuery(query.Selector)
-	q.Set("lines", strconv.Itoa(query.Lines))
-	for _, s := range query.Streams {
-		q.Add("stream", string(s))
-	}
-	if query.Follow {
-		q.Set("follow", "true")
-	}
-	if query.SkipUnfinished {
-		q.Set("skip_unfinished", "true")
-	}
-	if query.Finish == nil {
-		return stream[api.LogLine](ctx, c, "/v1/logs", q)
-	}
-	word := rand.Text()
-	q.Set("finish", word)
-	lines, err := stream[api.LogLine](ctx, c, "/v1/logs", q)
-	if err != nil {
-		return nil, err
-	}
-	return func(yield func(api.LogLine, error) bool) {
-		ctx, ended := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		defer ended()
-		wg.Go(func() {
-			select {
-			case <-query.Finish:
-				// If that fails, the stream has ended or soon does.
-				_, _ = call[struct{}](ctx, c, true, http.MethodPost, "/v1/logs/finish", nil, map[string]string{"finish": word})
-			case <-ctx.Done():
-			}
-		})
-		lines(yield)
-	}, nil
 }
 
 // Export implements [api.Manager].

@@ -10,38 +10,50 @@ import (
 // word of the client's choice.
 type finishers struct {
 	mu     sync.Mutex
-	byWord map[string]chan struct{} // nil: it was told already
+	byWord map[string]*finisher
+}
+
+type finisher struct {
+	told    chan struct{} // closed once it was
+	streams int           // a client that was cut off may be back sooner than that is seen
 }
 
 // add makes the channel that finish closes.
 func (f *finishers) add(word string) (<-chan struct{}, func(), error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.byWord[word]; ok || word == "" || len(word) > 100 {
-		return nil, nil, api.Invalid("finish is a word that no other stream has")
+	if word == "" || len(word) > 100 {
+		return nil, nil, api.Invalid("finish is a word of at most 100 bytes")
 	}
-	if f.byWord == nil {
-		f.byWord = make(map[string]chan struct{})
+	w := f.byWord[word]
+	if w == nil {
+		w = &finisher{told: make(chan struct{})}
+		if f.byWord == nil {
+			f.byWord = make(map[string]*finisher)
+		}
+		f.byWord[word] = w
 	}
-	c := make(chan struct{})
-	f.byWord[word] = c
-	return c, func() {
+	w.streams++
+	return w.told, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.byWord, word)
+		if w.streams--; w.streams == 0 {
+			delete(f.byWord, word)
+		}
 	}, nil
 }
 
 func (f *finishers) finish(word string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, ok := f.byWord[word]
-	if !ok {
+	w := f.byWord[word]
+	if w == nil {
 		return api.NewError(api.CodeConflict, "no stream is to be finished by that word; it may have ended")
 	}
-	if c != nil {
-		close(c)
-		f.byWord[word] = nil
+	select {
+	case <-w.told:
+	default:
+		close(w.told)
 	}
 	return nil
 }

@@ -52,7 +52,10 @@ func (s *Server) table() []route {
 		{"POST", "/v1/signal", post(s, checkSignal, m.Signal)},
 		{"GET", "/v1/events", func(w http.ResponseWriter, r *http.Request) error {
 			q := queryOf(r)
-			eq := api.EventQuery{Names: q.list("name"), Limit: q.int("limit", 50), Since: q.time("since"), Follow: q.bool("follow")}
+			eq := api.EventQuery{
+				Names: q.list("name"), Limit: q.int("limit", 50), Since: q.time("since"), Follow: q.bool("follow"),
+				After: q.number("after"), Resumable: q.bool("resumable"),
+			}
 			canonical(eq.Names)
 			if err := q.done(); err != nil {
 				return err
@@ -64,13 +67,18 @@ func (s *Server) table() []route {
 		}},
 		{"GET", "/v1/logs", func(w http.ResponseWriter, r *http.Request) error {
 			q := queryOf(r)
-			lq := api.LogQuery{Selector: q.selector(), Lines: q.int("lines", 50), Follow: q.bool("follow"), Streams: q.streams("stream"), SkipUnfinished: q.bool("skip_unfinished")}
+			lq := api.LogQuery{
+				Selector: q.selector(), Lines: q.int("lines", 50), Follow: q.bool("follow"), Streams: q.streams("stream"),
+				SkipUnfinished: q.bool("skip_unfinished"), After: q.list("after"), Resumable: q.bool("resumable"),
+			}
 			words := q.list("finish")
 			if err := q.done(); err != nil {
 				return err
 			}
-			if err := checkSelector(&lq.Selector); err != nil {
-				return err
+			if len(lq.After) == 0 {
+				if err := checkSelector(&lq.Selector); err != nil {
+					return err
+				}
 			}
 			if len(words) > 0 {
 				finish, forget, err := s.finishers.add(words[0])
@@ -80,7 +88,7 @@ func (s *Server) table() []route {
 				defer forget()
 				lq.Finish = finish
 			}
-			id := func(api.LogLine) string { return "" }
+			id := func(l api.LogLine) string { return l.Cursor }
 			return stream(s, w, r, "line", id, func(ctx context.Context) (iter.Seq2[api.LogLine, error], error) {
 				return m.Logs(ctx, lq)
 			})
@@ -215,6 +223,20 @@ func (q *query) int(key string, def int) int {
 		q.problems = append(q.problems, fmt.Sprintf("%s must be an integer (negative: all), not %q", key, v))
 	}
 	return n
+}
+
+// number is nil if it is not given.
+func (q *query) number(key string) *uint64 {
+	v, ok := q.one(key)
+	if !ok {
+		return nil
+	}
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		q.problems = append(q.problems, fmt.Sprintf("%s must be a number, 0 or more, not %q", key, v))
+		return nil
+	}
+	return &n
 }
 
 func (q *query) time(key string) *time.Time {

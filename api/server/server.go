@@ -25,6 +25,10 @@ import (
 // maxBody is how large a request may be: room for ten thousand daemons.
 const maxBody = 16 << 20
 
+// maxHeader is how large a request's line and headers may be: room for where ten
+// thousand daemons' streams are resumed.
+const maxHeader = 4 << 20
+
 // maxDrain is how much more of a request that is too large is read, unseen.
 const maxDrain = 1 << 30
 
@@ -52,6 +56,7 @@ type Server struct {
 
 	mu      sync.Mutex     // held to close closing and to add to streams
 	closing chan struct{}  // closed when no stream may go on
+	why     error          // what ends them; valid once closing is closed
 	streams sync.WaitGroup // the manager's part of each
 }
 
@@ -61,6 +66,7 @@ func New(m api.Manager, log *slog.Logger) *Server {
 	s.routes = s.table()
 	s.http = http.Server{
 		Handler:           s.handler(),
+		MaxHeaderBytes:    maxHeader,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ConnContext:       withPeer,
@@ -82,29 +88,36 @@ func (s *Server) Serve(l net.Listener) error {
 // returns when the manager's part of them has ended, so that the manager can
 // be closed while the socket still exists: whoever sees that vanish knows that
 // all is over.
-func (s *Server) EndStreams() {
+func (s *Server) EndStreams() { s.endStreams(api.ShuttingDown()) }
+
+// CutStreams does it without telling the clients that it is the end: theirs
+// break off, and they go on at the next manager.
+func (s *Server) CutStreams() { s.endStreams(api.ErrInterrupted) }
+
+func (s *Server) endStreams(why error) {
 	s.mu.Lock()
 	select {
 	case <-s.closing:
 	default:
+		s.why = why
 		close(s.closing)
 	}
 	s.mu.Unlock()
 	s.streams.Wait()
 }
 
-// beginStream is false if no more may begin. Each that began ends with
+// beginStream fails if no more may begin. Each that began ends with
 // s.streams.Done.
-func (s *Server) beginStream() bool {
+func (s *Server) beginStream() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
 	case <-s.closing:
-		return false
+		return s.why
 	default:
 	}
 	s.streams.Add(1)
-	return true
+	return nil
 }
 
 // Shutdown stops listening, ends the streams, and waits for the answers that

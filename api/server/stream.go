@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -27,19 +28,22 @@ const lastWords = 2 * time.Second
 // id ("" for none).
 //
 // An error after the beginning is the last item: {"error": problem} as a
-// line, or an event of type error.
+// line, or an event of type error; but [api.ErrInterrupted] breaks the
+// connection off.
 func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name string, id func(T) string, open func(context.Context) (iter.Seq2[T, error], error)) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	go func() {
 		select {
 		case <-s.closing:
-			cancel(api.ShuttingDown())
+			cancel(s.why)
 		case <-ctx.Done():
 		}
 	}()
-	if !s.beginStream() {
-		return api.ShuttingDown()
+	if err := s.beginStream(); errors.Is(err, api.ErrInterrupted) {
+		panic(http.ErrAbortHandler)
+	} else if err != nil {
+		return err
 	}
 	ended := sync.OnceFunc(s.streams.Done)
 	seq, err := func() (iter.Seq2[T, error], error) {
@@ -126,6 +130,13 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, name strin
 		return true
 	}
 	last := func(err error) {
+		if errors.Is(err, api.ErrInterrupted) {
+			// Without the end of the body: so its client knows that there is
+			// more.
+			out.Flush()
+			control.Flush()
+			panic(http.ErrAbortHandler)
+		}
 		e := s.problem(r, err)
 		if sse {
 			put("error", "", e)
