@@ -179,7 +179,7 @@ func (s *System) Replace(f *os.File) error {
 			return fmt.Errorf("nobody would bring this binary back if the new one fails: %w", err)
 		}
 	}
-	s.keep.Trial(keeper.TrialTime)
+	s.keep.Trial(keeper.Trial())
 	if s.keep.KeeperPID() != 0 && !s.keep.Barrier(time.Second) {
 		s.log.Warn("the keeper is slow; what was last handed to it may come late")
 	}

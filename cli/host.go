@@ -65,7 +65,7 @@ func (h *host) serve() {
 	go func() { h.served <- h.server.Serve(h.listener) }()
 	h.store.Ready()
 	if h.store.OnTrial() {
-		time.AfterFunc(keeper.TrialTime, h.trusted)
+		time.AfterFunc(keeper.Trial(), h.trusted)
 	} else {
 		h.trusted()
 	}

@@ -6,7 +6,12 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,5 +95,33 @@ func TestFaultsAreFound(t *testing.T) {
 			}
 			t.Log(report)
 		})
+	}
+}
+
+// TestEveryPointIsATarget: none is named in vain, and none is reached unseen.
+func TestEveryPointIsATarget(t *testing.T) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), "../failpoint/points.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok {
+			if typ, ok := v.Type.(*ast.Ident); ok && typ.Name == "Point" {
+				text, _ := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+				named[text] = true
+			}
+		}
+		return true
+	})
+	delete(named, string(failpoint.LogCopied)) // with a fault built in only
+	for _, tgt := range slices.Concat(targets, keptTargets) {
+		if !named[string(tgt.Point)] {
+			t.Errorf("%s is there twice, or not named", tgt.Point)
+		}
+		delete(named, string(tgt.Point))
+	}
+	for p := range named {
+		t.Errorf("%s is no target", p)
 	}
 }

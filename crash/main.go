@@ -76,6 +76,9 @@ func (s *suite) report() bool {
 	fmt.Fprintf(out, "  %6d checks of everything\n", s.checks)
 	fmt.Fprintf(out, "  %6d incarnations of daemons ended and were accounted for\n", s.output.done)
 	fmt.Fprintf(out, "  %6d lines of output, %d events\n", s.output.total[0]+s.output.total[1], s.history.last)
+	if s.options.keeper {
+		fmt.Fprintf(out, "  %6d upgrades in place\n", s.upgrades)
+	}
 	fmt.Fprintf(out, "  %6d pids given to another process\n", s.reused)
 	if s.options.perPoint > 0 && len(s.violations) == 0 {
 		for _, t := range s.targets {

@@ -32,57 +32,62 @@ func (t *target) inKeeper() bool { return strings.HasPrefix(string(t.Point), "ke
 // time is armed for a late time, so that it doesn't always happen right after
 // the start. That of a missing splice is for those who build that fault in.
 var targets = []target{
-	{failpoint.ForkBefore, 40, nil},
-	{failpoint.ForkAfter, 40, nil},
-	{failpoint.ExitSeen, 40, nil},
-	{failpoint.ExitDrained, 40, nil},
-	{failpoint.CommitBefore, 150, nil},
-	{failpoint.CommitPart, 2, (*suite).loadBallast},
-	{failpoint.CommitAfter, 150, nil},
-	{failpoint.CommitSynced, 40, nil},
-	{failpoint.CommitAcked, 40, nil},
-	{failpoint.CopiesBefore, 3, nil},
-	{failpoint.CopiesTemp, 3, nil},
-	{failpoint.CopiesRenamed, 6, nil},
-	{failpoint.CopiesWritten, 3, nil},
-	{failpoint.SnapshotBefore, 2, nil},
-	{failpoint.SnapshotAfter, 2, nil},
-	{failpoint.SnapshotMark, 2, nil},
-	{failpoint.TrimBefore, 1, nil},
-	{failpoint.TrimAfter, 1, nil},
-	{failpoint.CompactBefore, 1, (*suite).fillJournal},
-	{failpoint.CompactAfter, 1, (*suite).fillJournal},
-	{failpoint.LogBefore, 300, nil},
-	{failpoint.LogAfter, 300, nil},
-	{failpoint.LogDrain, 30, nil},
-	{failpoint.RecoverBegin, 1, nil},
-	{failpoint.RecoverReplay, 1, nil},
-	{failpoint.RecoverState, 1, nil},
-	{failpoint.RecoverLook, 8, nil},
-	{failpoint.RecoverAdopted, 6, nil},
-	{failpoint.RecoverLost, 3, (*suite).endSome},
-	{failpoint.RecoverAll, 1, nil},
-	{failpoint.RecoverDone, 1, nil},
-	{failpoint.RecoverServe, 1, nil},
-	{failpoint.ShutdownBegin, 1, (*suite).shutDown},
-	{failpoint.ShutdownGone, 1, (*suite).shutDown},
-	{failpoint.ShutdownRecorded, 1, (*suite).shutDown},
-	{failpoint.ShutdownClosed, 1, (*suite).shutDown},
+	{Point: failpoint.ForkBefore, times: 40},
+	{Point: failpoint.ForkAfter, times: 40},
+	{Point: failpoint.ExitSeen, times: 40},
+	{Point: failpoint.ExitDrained, times: 40},
+	{Point: failpoint.CommitBefore, times: 150},
+	{Point: failpoint.CommitPart, times: 2, provoke: (*suite).loadBallast},
+	{Point: failpoint.CommitAfter, times: 150},
+	{Point: failpoint.CommitSynced, times: 40},
+	{Point: failpoint.CommitAcked, times: 40},
+	{Point: failpoint.CopiesBefore, times: 3},
+	{Point: failpoint.CopiesTemp, times: 3},
+	{Point: failpoint.CopiesRenamed, times: 6},
+	{Point: failpoint.CopiesWritten, times: 3},
+	{Point: failpoint.SnapshotBefore, times: 2},
+	{Point: failpoint.SnapshotAfter, times: 2},
+	{Point: failpoint.SnapshotMark, times: 2},
+	{Point: failpoint.TrimBefore, times: 1},
+	{Point: failpoint.TrimAfter, times: 1},
+	{Point: failpoint.CompactBefore, times: 1, provoke: (*suite).fillJournal},
+	{Point: failpoint.CompactAfter, times: 1, provoke: (*suite).fillJournal},
+	{Point: failpoint.LogBefore, times: 300},
+	{Point: failpoint.LogAfter, times: 300},
+	{Point: failpoint.LogDrain, times: 30},
+	{Point: failpoint.RecoverBegin, times: 1},
+	{Point: failpoint.RecoverReplay, times: 1},
+	{Point: failpoint.RecoverState, times: 1},
+	{Point: failpoint.RecoverLook, times: 8},
+	{Point: failpoint.RecoverAdopted, times: 6},
+	{Point: failpoint.RecoverLost, times: 3, provoke: (*suite).endSome},
+	{Point: failpoint.RecoverAll, times: 1},
+	{Point: failpoint.RecoverDone, times: 1},
+	{Point: failpoint.RecoverServe, times: 1},
+	{Point: failpoint.ShutdownBegin, times: 1, provoke: (*suite).shutDown},
+	{Point: failpoint.ShutdownGone, times: 1, provoke: (*suite).shutDown},
+	{Point: failpoint.ShutdownRecorded, times: 1, provoke: (*suite).shutDown},
+	{Point: failpoint.ShutdownClosed, times: 1, provoke: (*suite).shutDown},
 }
 
 // keptTargets are those that take a keeper.
 var keptTargets = []target{
-	{failpoint.KeeperBegin, 1, nil},
-	{failpoint.KeeperForked, 1, (*suite).endManager},
-	{failpoint.KeeperReaped, 3, (*suite).endManagerAndSome},
-	{failpoint.KeeperDied, 1, (*suite).endManager},
-	{failpoint.KeeperStored, 100, nil},
-	{failpoint.KeeperRemoved, 60, nil},
-	{failpoint.HandoverSend, 60, nil},
-	{failpoint.HandoverSent, 60, nil},
-	{failpoint.HandoverTake, 1, nil},
-	{failpoint.HandoverTaken, 1, nil},
-	{failpoint.HandoverReplace, 1, (*suite).endKeeper},
+	{Point: failpoint.KeeperBegin, times: 1},
+	{Point: failpoint.KeeperForked, times: 1, provoke: (*suite).endManager},
+	{Point: failpoint.KeeperReaped, times: 3, provoke: (*suite).endManagerAndSome},
+	{Point: failpoint.KeeperDied, times: 1, provoke: (*suite).endManager},
+	{Point: failpoint.KeeperStored, times: 100},
+	{Point: failpoint.KeeperRemoved, times: 60},
+	{Point: failpoint.HandoverSend, times: 60},
+	{Point: failpoint.HandoverSent, times: 60},
+	{Point: failpoint.HandoverTake, times: 1},
+	{Point: failpoint.HandoverTaken, times: 1},
+	{Point: failpoint.HandoverExits, times: 1},
+	{Point: failpoint.HandoverReplace, times: 1, provoke: (*suite).endKeeper},
+	{Point: failpoint.UpgradeBegin, times: 1, provoke: (*suite).upgrade},
+	{Point: failpoint.UpgradeProved, times: 1, provoke: (*suite).upgrade},
+	{Point: failpoint.UpgradeExec, times: 1, provoke: (*suite).upgrade},
+	{Point: failpoint.UpgradeTrusted, times: 1, provoke: (*suite).upgrade},
 }
 
 // count is what became of a target.
@@ -259,6 +264,15 @@ func (s *suite) afterwards(who victim, at time.Time) {
 		s.died(theManager, at)
 	}
 	s.up.Store(s.manager != nil || s.keeper != nil)
+}
+
+// upgrade has the manager replaced, in place, by the binary that it is.
+func (s *suite) upgrade() {
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	if _, err := s.api.Upgrade(ctx, api.UpgradeRequest{}); err == nil {
+		s.upgrades++
+	}
 }
 
 func (s *suite) endManager() { s.kill(theManager) }

@@ -72,6 +72,7 @@ type suite struct {
 	bystander     *bystander
 	canChoosePIDs bool
 	reused        int
+	upgrades      int
 
 	history history
 	output  output
@@ -134,7 +135,7 @@ func newSuite(o options) (*suite, error) {
 		all = slices.Concat(all, keptTargets)
 	}
 	if strings.Contains(o.sabotage, string(failpoint.NoSplice)) {
-		all = append(slices.Clone(all), target{failpoint.LogCopied, 100, nil})
+		all = append(slices.Clone(all), target{Point: failpoint.LogCopied, times: 100})
 	}
 	for _, t := range all {
 		if len(o.points) == 0 || slices.ContainsFunc(o.points, func(p string) bool { return strings.HasPrefix(string(t.Point), p) }) {
@@ -220,6 +221,10 @@ func (s *suite) run() (ok bool) {
 	for s.more() {
 		s.settle()
 		s.work()
+		if s.options.keeper && s.rng.IntN(6) == 0 {
+			s.upgrade()
+			s.work()
+		}
 		s.kill(s.anyone())
 		s.count(random, true)
 		for range 1 + s.rng.IntN(3) {

@@ -100,10 +100,8 @@ const (
 	// A manager that is replaced by another binary.
 	UpgradeBegin   Point = "upgrade.begin"   // it was asked to
 	UpgradeProved  Point = "upgrade.proved"  // the new binary has proved itself
-	UpgradeClosed  Point = "upgrade.closed"  // the journal is closed, the old binary still runs
-	UpgradeExec    Point = "upgrade.exec"    // the next thing is the exec
-	UpgradeStarted Point = "upgrade.started" // the new binary runs and has done nothing
-	UpgradeTrusted Point = "upgrade.trusted" // it has lasted long enough; the old one is still there
+	UpgradeExec    Point = "upgrade.exec"    // the next thing is the exec; after that comes HandoverTake
+	UpgradeTrusted Point = "upgrade.trusted" // it has lasted long enough
 )
 
 // Fault is a mistake that can be built in, to prove that the suite finds it.

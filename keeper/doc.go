@@ -24,7 +24,11 @@
 // standard library's os and syscall.
 package keeper
 
-import "time"
+import (
+	"time"
+
+	"github.com/cyber-boost/syspulse/failpoint"
+)
 
 // Argument is the first argument that makes this binary a keeper. The arguments
 // of the manager follow.
@@ -73,3 +77,8 @@ const (
 // TrialTime is how long a binary that took over a manager's process has to
 // answer clients, and must live, until the one before it is given up.
 const TrialTime = 10 * time.Second
+
+// Trial is TrialTime, or what a test has put in its place.
+func Trial() time.Duration {
+	return time.Duration(failpoint.Tune("trial-ms", int(TrialTime/time.Millisecond))) * time.Millisecond
+}
