@@ -26,10 +26,12 @@ func TestADaemonCostsNoThread(t *testing.T) {
 	}
 	before, goroutines := threads(), runtime.NumGoroutine()
 	f.must(f.Start(context.Background(), api.ActionRequest{Selector: api.Selector{All: true}}))
-	if n := threads() - before; n > 20 {
+	// The runtime makes some when those it has are busy with the disk; one for each
+	// daemon would be 200.
+	if n := threads() - before; n > 50 {
 		t.Errorf("%d more threads with 200 daemons", n)
 	}
-	if n := runtime.NumGoroutine() - goroutines; n > 20 {
+	if n := runtime.NumGoroutine() - goroutines; n > 50 {
 		t.Errorf("%d more goroutines with 200 daemons", n)
 	}
 }
