@@ -18,6 +18,7 @@ import (
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/keeper"
+	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/spec"
 )
 
@@ -183,7 +184,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 
 	h, err := a.openHost(log)
 	if err != nil {
-		return err
+		return a.perhapsLater(err)
 	}
 	h.noKeeper = noKeeper
 	defer h.close()
@@ -282,6 +283,16 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 			}
 		}
 	}
+}
+
+// perhapsLater is the error of a manager that can't begin. For one that was
+// brought back it is a reason to be brought back again: what its predecessor had
+// may be lacking only now, and daemons run that have nobody else.
+func (a *app) perhapsLater(err error) error {
+	if !a.store.Successor() || !a.store.Keeps() || errors.Is(err, persist.ErrLocked) || errors.Is(err, persist.ErrNewerState) {
+		return err
+	}
+	return &codeError{exitGivenUp, err}
 }
 
 // applyFiles makes the manager's daemons what files say, without prune.

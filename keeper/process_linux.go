@@ -330,6 +330,9 @@ func (k *process) signal(sig syscall.Signal) {
 	}
 	k.pending = append(k.pending, sig)
 	k.deliver()
+	if k.manager == 0 {
+		k.hopeless()
+	}
 }
 
 func isEnd(sig syscall.Signal) bool { return sig == syscall.SIGTERM || sig == syscall.SIGINT }
@@ -445,7 +448,7 @@ func (k *process) ended(ws syscall.WaitStatus) {
 	if ws.Exited() {
 		how = "exited with code " + strconv.Itoa(ws.ExitStatus())
 	}
-	if !wasHeard && k.hopeless() {
+	if !wasReady && k.hopeless() {
 		return
 	}
 	if wasTrial {
@@ -491,8 +494,8 @@ func (k *process) askAgain() {
 	k.ends, k.stopping = 0, false
 }
 
-// hopeless ends a keeper that was asked to end, if no manager lives long enough
-// to be told. What runs goes on.
+// hopeless ends a keeper that was asked to end, if no manager gets so far
+// as to do it. What runs goes on.
 func (k *process) hopeless() bool {
 	if k.deaths < hopelessDeaths || k.pendingEnds() == 0 {
 		return false
