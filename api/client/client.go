@@ -131,8 +131,8 @@ func (c *Client) unreachable(err error) error {
 	switch {
 	case errors.As(err, &e):
 		return e
-	case errors.Is(err, context.Canceled):
-		return context.Canceled
+	case errors.Is(err, context.Canceled): // and not by our caller
+		return vanished{api.NewError(api.CodeFailed, "the connection to the manager on %s broke off", c.socket)}
 	case isAbsent(err):
 		return api.NewError(api.CodeNoManager, "no manager is running (nobody answers on %s); start one with `syspulse daemon`", c.socket)
 	case errors.Is(err, os.ErrPermission):
@@ -186,6 +186,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	}
 }
 
+// finishPath is where a followed stream is asked to come to its end.
+const finishPath = "/v1/logs/finish"
+
 func (c *Client) sendOnce(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
@@ -206,6 +209,10 @@ func (c *Client) sendOnce(ctx context.Context, method, path string, query url.Va
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	// A request that is canceled when its answer has just come may take the
+	// connection with it that the next one is using by then (net/http puts it
+	// back before). This is the one that we cancel.
+	req.Close = path == finishPath
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if cause := ctx.Err(); cause != nil && errors.Is(cause, context.Canceled) {
@@ -247,6 +254,9 @@ func call[T any](ctx context.Context, c *Client, quick bool, method, path string
 	}
 	b, err := readAll(resp)
 	if err != nil {
+		if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
+			return out, cause
+		}
 		return out, c.unreachable(err)
 	}
 	if err := json.Unmarshal(b, &out); err != nil {

@@ -259,7 +259,7 @@ func (c *Client) Logs(ctx context.Context, query api.LogQuery) (iter.Seq2[api.Lo
 			case <-query.Finish:
 				// If that fails, the stream has ended, or goes on elsewhere,
 				// where it is said again.
-				_, _ = call[struct{}](ctx, c, true, http.MethodPost, "/v1/logs/finish", nil, map[string]string{"finish": word})
+				_, _ = call[struct{}](ctx, c, true, http.MethodPost, finishPath, nil, map[string]string{"finish": word})
 			case <-ctx.Done():
 			}
 		}
