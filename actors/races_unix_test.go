@@ -146,6 +146,37 @@ func TestOutputGoesOnAfterAFault(t *testing.T) {
 	}
 }
 
+// TestTheLastOutputOfWhatIsEnded: what a dead daemon left behind goes on to write
+// while no manager lives, and is ended by the next one. What it wrote is in its
+// pipe, and would be gone with it.
+func TestTheLastOutputOfWhatIsEnded(t *testing.T) {
+	f := newFixture(t)
+	ready, first, second := filepath.Join(f.dir, "ready"), filepath.Join(f.dir, "first"), filepath.Join(f.dir, "second")
+	for _, fifo := range []string{ready, first, second} {
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.add("forker", func(d *spec.Daemon) { d.StopTimeout = 3600 }, "sh", "-c", fmt.Sprintf(
+		"setsid sh -c \"trap '' TERM; echo >%[1]s; read x <%[2]s; echo late; read x <%[3]s\" & read x <%[1]s; exit 3", ready, first, second))
+	f.start("forker")
+	f.untilState("forker", supervision.Stopping)
+	f.crash()
+	if err := os.WriteFile(first, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(second, os.O_WRONLY, 0) // once it is read, behind the line
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	f.begin()
+	f.untilState("forker", supervision.Failed)
+	if b, err := os.ReadFile(logs.Path(f.dir, "forker", logs.Stdout)); string(b) != "late\n" {
+		t.Errorf("its log has %q, %v", b, err)
+	}
+}
+
 // TestNothingIsAddedToARemoval: what comes while a daemon is being removed
 // would be lost with it, so it is refused.
 func TestNothingIsAddedToARemoval(t *testing.T) {

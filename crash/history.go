@@ -148,7 +148,7 @@ func (s *suite) readHistory() {
 		}
 	}
 	for seq := range h.known {
-		if seq+20_000 < h.last {
+		if seq+40_000 < h.last {
 			delete(h.known, seq)
 		}
 	}

@@ -33,7 +33,7 @@ type launched struct {
 }
 
 // tune makes what is rare in life frequent here, and keepers impatient.
-const tune = "SYSPULSE_TUNE=snapshot-every=150,max-events=6000,flatten-at=2,keeper-delay-ms=20,trial-ms=1500"
+const tune = "SYSPULSE_TUNE=snapshot-every=150,max-events=20000,flatten-at=2,keeper-delay-ms=20,trial-ms=1500"
 
 // launch starts a manager, and its keeper if there is to be one, and doesn't
 // wait for them.

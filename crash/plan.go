@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,11 +97,10 @@ type count struct{ killed, missed int }
 // armFile tells the next process that starts where to die.
 func (s *suite) armFile() string { return filepath.Join(s.dir, "arm") }
 
-// firedFile is there once it has.
-func (s *suite) firedFile() string { return s.armFile() + ".fired" }
-
 func (s *suite) arm(t *target, peer string) {
-	_ = os.Remove(s.firedFile())
+	for _, file := range s.firedFiles() {
+		_ = os.Remove(file)
+	}
 	text := fmt.Sprintf("%s:%d%s\n", t.Point, 1+s.rng.IntN(t.times), peer)
 	if err := os.WriteFile(s.armFile(), []byte(text), 0o600); err != nil {
 		s.fatal("%v", err)
@@ -110,10 +110,13 @@ func (s *suite) arm(t *target, peer string) {
 // disarm takes back what was not reached. A process that is armed stays so.
 func (s *suite) disarm() { _ = os.Remove(s.armFile()) }
 
-func (s *suite) fired() bool {
-	_, err := os.Stat(s.firedFile())
-	return err == nil
+// firedFiles is the one that says that it was, and by whom; or none.
+func (s *suite) firedFiles() []string {
+	files, _ := filepath.Glob(s.armFile() + ".fired.*")
+	return files
 }
+
+func (s *suite) fired() bool { return len(s.firedFiles()) > 0 }
 
 // pick chooses the next target: one of those that were reached least. nil is a
 // kill at a random moment.
@@ -173,7 +176,7 @@ func (s *suite) round() {
 			}
 		})
 	}
-	at, fired := s.awaitFired()
+	at, pid, fired := s.awaitFired()
 	if !fired {
 		s.disarm()
 		// What it was provoked with may be under way; an end to that.
@@ -183,7 +186,7 @@ func (s *suite) round() {
 	s.find()
 	if fired {
 		s.killed[who]++
-		s.afterwards(who, at)
+		s.afterwards(who, at, pid)
 	}
 	s.count(t.Point, fired)
 }
@@ -235,24 +238,29 @@ func (s *suite) awaitAnswer() bool {
 	return false
 }
 
-// awaitFired returns when the point was reached, and at what time; false if it
-// isn't.
-func (s *suite) awaitFired() (time.Time, bool) {
+// awaitFired returns when the point was reached, at what time and by whom;
+// false if it isn't.
+func (s *suite) awaitFired() (at time.Time, pid int, fired bool) {
 	for end := time.Now().Add(reachWithin); time.Now().Before(end); time.Sleep(lookEvery) {
-		if s.fired() {
+		for _, file := range s.firedFiles() {
 			// The file's status was changed by the rename just before the kill.
-			fi, err := os.Stat(s.firedFile())
+			fi, err := os.Stat(file)
 			if err != nil {
 				s.fatal("%v", err)
 			}
-			return time.Unix(fi.Sys().(*syscall.Stat_t).Ctim.Unix()), true
+			pid, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(file), "."))
+			return time.Unix(fi.Sys().(*syscall.Stat_t).Ctim.Unix()), pid, true
 		}
 	}
-	return time.Time{}, false
+	return time.Time{}, 0, false
 }
 
-// afterwards notes the deaths that a point has caused.
-func (s *suite) afterwards(who victim, at time.Time) {
+// afterwards waits for the deaths that a point has caused, and notes them.
+func (s *suite) afterwards(who victim, at time.Time, pid int) {
+	if p := openProcess(pid); p != nil { // its peer was killed before it
+		p.await(patience)
+		p.close()
+	}
 	if !s.options.keeper {
 		<-s.launched.done
 	}

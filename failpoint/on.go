@@ -79,7 +79,7 @@ func Hit(p Point) {
 	if p != armed.point || armed.left.Add(-1) != 0 {
 		return
 	}
-	if armed.file != "" && os.Rename(armed.file, armed.file+".fired") != nil {
+	if armed.file != "" && os.Rename(armed.file, armed.file+".fired."+strconv.Itoa(os.Getpid())) != nil {
 		return // it has happened in another process
 	}
 	if pid := int(peer.Load()); armed.peer && pid > 1 {

@@ -11,10 +11,10 @@
 //	POINT:N:peer     it kills its peer (see [Peer]) instead, and goes on
 //	POINT:N:both     it kills its peer and then itself
 //	@FILE            one of the above is read from FILE, if that exists, when
-//	                 the process starts. FILE is renamed to FILE.fired before
-//	                 the kill, so it happens once, however often a keeper
-//	                 starts the process again, and can be told from a death of
-//	                 another cause
+//	                 the process starts. FILE is renamed to FILE.fired.PID
+//	                 before the kill, so it happens once, however often a
+//	                 keeper starts the process again, and can be told from a
+//	                 death of another cause
 //
 // Two more variables belong to the suite. SYSPULSE_SABOTAGE names faults to be
 // built in, separated by commas: the suite must find every one of them (see

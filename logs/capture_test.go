@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -471,6 +472,30 @@ func TestRemove(t *testing.T) {
 	}
 	if _, _, err := k.Writers(); err == nil {
 		t.Error("a removed capture gives writers")
+	}
+}
+
+// A manager was killed in the middle of a removal.
+func TestTidy(t *testing.T) {
+	dir := t.TempDir()
+	c := newCapturer(t, dir)
+	for _, name := range []string{"kept", "gone", "gone.too"} {
+		open(t, c, name).Close()
+	}
+	other := filepath.Join(dir, "run", "other.stdout") // is no FIFO
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Tidy(func(daemon string) bool { return daemon == "kept" }); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(filepath.Join(dir, "run"))
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{"kept.stderr", "kept.stdout", "other.stdout"}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, not %v", left, want)
 	}
 }
 
