@@ -317,7 +317,14 @@ func TestThousandClientsAtOnce(t *testing.T) {
 		wg.Go(func() {
 			c := client.New(r.socket)
 			defer c.Close()
-			if list, err := c.Status(context.Background(), api.StatusQuery{}); err != nil || len(list) != 1 {
+			list, err := c.Status(context.Background(), api.StatusQuery{})
+			// A client waits ten seconds for its answer, which is short on a machine
+			// that has other tests to run. It may ask again; what it must not get is
+			// a refusal, or something wrong.
+			for try := 0; try < 5 && err != nil && strings.Contains(err.Error(), "doesn't answer"); try++ {
+				list, err = c.Status(context.Background(), api.StatusQuery{})
+			}
+			if err != nil || len(list) != 1 {
 				t.Errorf("%v %v", list, err)
 			}
 		})
