@@ -242,15 +242,17 @@ func (s *suite) awaitAnswer() bool {
 // false if it isn't.
 func (s *suite) awaitFired() (at time.Time, pid int, fired bool) {
 	for end := time.Now().Add(reachWithin); time.Now().Before(end); time.Sleep(lookEvery) {
-		for _, file := range s.firedFiles() {
-			// The file's status was changed by the rename just before the kill.
-			fi, err := os.Stat(file)
-			if err != nil {
-				s.fatal("%v", err)
-			}
-			pid, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(file), "."))
-			return time.Unix(fi.Sys().(*syscall.Stat_t).Ctim.Unix()), pid, true
+		files := s.firedFiles()
+		if len(files) == 0 {
+			continue
 		}
+		// The file's status was changed by the rename just before the kill.
+		fi, err := os.Stat(files[0])
+		if err != nil {
+			s.fatal("%v", err)
+		}
+		pid, _ := strconv.Atoi(strings.TrimPrefix(filepath.Ext(files[0]), "."))
+		return time.Unix(fi.Sys().(*syscall.Stat_t).Ctim.Unix()), pid, true
 	}
 	return time.Time{}, 0, false
 }
