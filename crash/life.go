@@ -170,8 +170,12 @@ func (s *suite) account(d *daemon, rests bool) {
 		}
 		never := l.Started.Add(-behind) // unless somebody has noted it
 		touched := never
+		until := over.Add(-5 * coarse) // a pid may soon be another's, who is noted before it says so
+		if l.exit != nil {
+			until = l.exit.Time
+		}
 		for _, t := range p.touched {
-			if t.pid == l.PID && t.at.After(touched) && t.at.Before(over) {
+			if t.pid == l.PID && t.at.After(touched) && t.at.Before(until) {
 				touched = t.at
 			}
 		}
