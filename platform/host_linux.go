@@ -84,7 +84,7 @@ func (h *host) Start(c Command) (Process, error) {
 		return nil, serr
 	}
 	cred := credential(c.Account)
-	files := [3]int{h.null, h.null, h.null}
+	files := []int{h.null, h.null, h.null}
 	for i, f := range []*os.File{c.Stdout, c.Stderr} {
 		if f == nil {
 			continue
@@ -99,59 +99,35 @@ func (h *host) Start(c Command) (Process, error) {
 
 	p := &process{host: h, incarnation: c.Incarnation, child: true, fifos: fifosOf(c.Stdout, c.Stderr)}
 	p.quick, p.await = p.quicklyEmpty, p.awaitEmpty
-	cgroupFD := -1
 	if dir := h.cgroupDir(c.Incarnation); dir != "" {
-		if fd, err := makeCgroup(dir); err == nil {
-			cgroupFD, p.cgroup = fd, dir
-			defer unix.Close(fd)
+		if err := unix.Mkdir(dir, 0o755); err == nil || err == unix.EEXIST {
+			p.cgroup = dir
 		}
 	}
 
+	var pid int
 	var err error
-	h.spawner.do(c.Umask, func() {
-		h.beginFork()
-		defer h.endFork()
-		fork := func(path string, args []string) (pid, pidfd int, err error) {
-			pid, pidfd, err = forkExec(path, args, env, c.Dir, files, cred, cgroupFD)
-			if err != nil && cgroupFD >= 0 && cgroupRefused(err) {
+	h.spawner.do(c.Umask, func(t *spawnerThread) {
+		fork := func(path string, args []string) (pid int, err error) {
+			pid, err = t.forkExec(path, args, env, c.Dir, files, cred, p.cgroup)
+			if err != nil && p.cgroup != "" && cgroupRefused(err) {
 				// Not every kernel or container lets a child be born in a cgroup.
 				removeCgroup(p.cgroup)
-				cgroupFD, p.cgroup = -1, ""
-				pid, pidfd, err = forkExec(path, args, env, c.Dir, files, cred, -1)
+				p.cgroup = ""
+				pid, err = t.forkExec(path, args, env, c.Dir, files, cred, "")
 			}
-			return pid, pidfd, err
+			return pid, err
 		}
-		var pid int
-		pid, p.pidfd, err = fork(path, c.Args)
+		h.beginFork() // until it is registered
+		pid, err = fork(path, c.Args)
 		if errors.Is(err, unix.ENOEXEC) && isText(inDir(c.Dir, path)) {
-			pid, p.pidfd, err = fork("/bin/sh", slices.Concat([]string{"/bin/sh", path}, c.Args[1:]))
+			pid, err = fork("/bin/sh", slices.Concat([]string{"/bin/sh", path}, c.Args[1:]))
 		}
-		if err != nil {
-			return
-		}
-		if p.pidfd < 0 {
-			p.pidfd, _ = openPidfd(pid) // the child is not reaped yet: it is the right one
-		}
-		if c.Keep {
-			h.keep(p) // first of all: whoever follows us finds it by that
-		}
-		s, serr := readStat(pid)
-		if serr != nil {
-			// Not reaped yet, so it is there; what lacks is a descriptor to read
-			// with. Nobody could ever prove who this is: end it.
-			_ = unix.Kill(pid, unix.SIGKILL)
-			_, _ = unix.Wait4(pid, nil, 0, nil)
-			if p.isKept {
-				h.Forget(p.incarnation)
-			} else if p.pidfd >= 0 {
-				unix.Close(p.pidfd)
-			}
-			err = unix.EMFILE
-			return
-		}
-		p.id = Identity{BootID: h.bootID, PID: pid, StartTime: s.start}
-		h.register(p)
 	})
+	if err == nil {
+		err = h.take(p, pid, c.Keep)
+	}
+	h.endFork()
 	runtime.KeepAlive(c.Stdout)
 	runtime.KeepAlive(c.Stderr)
 	if err != nil {
@@ -162,6 +138,36 @@ func (h *host) Start(c Command) (Process, error) {
 	}
 	h.adopt(p)
 	return p, nil
+}
+
+// take makes a child that was just forked, and can't have been reaped, that of p.
+func (h *host) take(p *process, pid int, keep bool) error {
+	var err error
+	if p.pidfd, err = openPidfd(pid); err == unix.ENOSYS {
+		err = nil
+	}
+	if keep && err == nil {
+		h.keep(p) // first of all: whoever follows us finds it by that
+	}
+	var s stat
+	if err == nil {
+		s, err = readStat(pid)
+	}
+	if err != nil {
+		// It is there; what lacks is a descriptor to look at it with. Nobody
+		// could ever prove who this is: end it.
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		if p.isKept {
+			h.Forget(p.incarnation)
+		} else if p.pidfd >= 0 {
+			unix.Close(p.pidfd)
+		}
+		return unix.EMFILE
+	}
+	p.id = Identity{BootID: h.bootID, PID: pid, StartTime: s.start}
+	h.register(p)
+	return nil
 }
 
 // adopt begins to watch a process that is registered.
@@ -176,15 +182,8 @@ func (h *host) adopt(p *process) {
 	h.wakeReaper() // it may have died before it was registered
 }
 
-func makeCgroup(dir string) (int, error) {
-	if err := unix.Mkdir(dir, 0o755); err != nil && err != unix.EEXIST {
-		return -1, err
-	}
-	return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-}
-
 func cgroupRefused(err error) bool {
-	for _, e := range []error{unix.ENOSYS, unix.EBUSY, unix.EOPNOTSUPP, unix.EINVAL, unix.EBADF, unix.ENODEV} {
+	for _, e := range []error{errNoCgroup, unix.ENOSYS, unix.EBUSY, unix.EOPNOTSUPP, unix.EINVAL, unix.EBADF, unix.ENODEV} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -2,9 +2,9 @@ package platform
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -159,29 +159,26 @@ func (h *host) obituary(id Identity) *Exit {
 
 // StartHelper implements Host.
 func (h *host) StartHelper(args, env []string, files []*os.File, f func()) (int, error) {
-	fds := []uintptr{uintptr(h.null), 1, 2}
+	fds := []int{h.null, 1, 2}
 	for _, file := range files {
 		fd, err := blockingFD(file)
 		if err != nil {
 			return 0, err
 		}
-		fds = append(fds, uintptr(fd))
+		fds = append(fds, fd)
 	}
-	var pid, pidfd int
+	var pid int
 	var err error
-	h.spawner.do(nil, func() {
+	h.spawner.do(nil, func(t *spawnerThread) {
 		h.beginFork()
-		defer h.endFork()
-		pidfd = -1
-		sys := &syscall.SysProcAttr{Setsid: true}
-		if !withoutPidfds {
-			sys.PidFD = &pidfd
-		}
-		pid, err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{Env: env, Files: fds, Sys: sys})
-		if err == nil && pidfd < 0 {
-			pidfd, _ = openPidfd(pid)
-		}
+		pid, err = t.forkExec("/proc/self/exe", args, env, "", fds, nil, "")
 	})
+	pidfd := -1
+	if err == nil {
+		pidfd, _ = openPidfd(pid)
+	}
+	h.endFork()
+	runtime.KeepAlive(files)
 	if err != nil {
 		return 0, os.NewSyscallError("exec", err)
 	}
