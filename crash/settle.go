@@ -203,6 +203,9 @@ func (d *daemon) maybeText() string {
 // lookAt compares what is wanted of a daemon with what is the case; "" if that
 // is as it should be.
 func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon) string {
+	if is.registered && st == nil {
+		return "it is registered, and there is no status of it" // removed in between, maybe
+	}
 	if !is.registered || is.wanted == supervision.WantStopped {
 		if st != nil && st.State != supervision.Stopped && st.State != supervision.Failed {
 			return "it is unwanted, and not at rest"
@@ -211,9 +214,6 @@ func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon) string {
 			return "it is unwanted, and something of it runs"
 		}
 		return ""
-	}
-	if st == nil {
-		return "it is wanted, and there is no status of it"
 	}
 	if d.kind.unasked {
 		return "nobody wanted it"
