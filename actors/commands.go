@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -79,19 +80,28 @@ func checked(daemons []api.Registration) ([]supervision.Registration, error) {
 
 // Apply implements [api.Manager].
 func (s *System) Apply(ctx context.Context, req api.ApplyRequest) ([]api.Change, error) {
-	if len(req.Prune) > 0 {
-		return nil, api.Unsupported("this build can't prune yet")
+	for _, path := range req.Prune {
+		if !filepath.IsAbs(path) {
+			return nil, api.Invalid(fmt.Sprintf("prune: %q is no absolute path; nothing was changed", path))
+		}
 	}
 	regs, err := checked(req.Daemons)
 	if err != nil {
 		return nil, err
 	}
-	msg := reconcile{Daemons: regs, DryRun: req.DryRun, answer: newAnswer[[]api.Change]()}
+	files, err := s.spellings(ctx, regs, req.Prune)
+	if err != nil {
+		return nil, err
+	}
+	msg := reconcile{Daemons: regs, Files: files, DryRun: req.DryRun, answer: newAnswer[[]api.Change]()}
+	for _, path := range req.Prune {
+		msg.Prune = append(msg.Prune, files.of(path))
+	}
 	changes, err := ask(ctx, s, msg, msg.answer)
 	if err != nil {
 		return nil, err
 	}
-	for i := range changes {
+	for i := range regs { // those behind them are removed
 		changes[i].Warnings = warnings(regs[i].Spec)
 	}
 	if req.DryRun {

@@ -39,9 +39,12 @@ type (
 		Running []string // those that are to be started (autostart comes on top)
 		answer[[]api.Result]
 	}
-	// reconcile adds and changes daemons, all or none.
+	// reconcile adds and changes daemons, all or none, and removes what came from
+	// the files Prune and isn't among them.
 	reconcile struct {
 		Daemons []supervision.Registration
+		Files   files
+		Prune   []string // as Files tells them
 		DryRun  bool
 		answer[[]api.Change]
 	}
@@ -92,6 +95,7 @@ type managed struct {
 	entry
 	pid   *actor.PID // nil until the registration is committed
 	early []any      // messages from before that
+	named uint64     // the last reconcile that named it
 }
 
 type pendingCommit struct {
@@ -131,6 +135,8 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.register(msg)
 	case reconcile:
 		m.reconcile(msg)
+	case prune:
+		m.prune(msg)
 	case notice:
 		m.append([]supervision.Event{{Time: wallNow(), Kind: supervision.EventManagerNotice, Detail: msg.Detail}}, nil, nil)
 	case endManager:
@@ -232,10 +238,11 @@ func (m *manager) adopt(name string, e entry) {
 		return d
 	})
 	var early []any
+	var named uint64
 	if d := m.daemons[name]; d != nil {
-		early = d.early
+		early, named = d.early, d.named
 	}
-	m.daemons[name] = &managed{entry: e, pid: pid}
+	m.daemons[name] = &managed{entry: e, pid: pid, named: named}
 	m.keys[spec.NameKey(name)] = name
 	for _, msg := range early {
 		m.ctx.Send(pid, msg)
@@ -419,7 +426,7 @@ func (m *manager) register(msg register) {
 			results = append(results, api.Done(name, d.rec.State, false))
 		default:
 			conflicts = append(conflicts, fmt.Sprintf(
-				"%s is registered already and differs in %s; apply the file instead (`syspulse up FILE`, or `syspulse daemon --file FILE`), or `syspulse remove --force %s` and add it again",
+				"%s is registered already and differs in %s; `syspulse apply FILE` changes it, or `syspulse remove --force %s` and add it again",
 				name, strings.Join(spec.Diff(d.reg.Spec, r.Spec), ", "), name))
 		}
 	}
@@ -507,7 +514,7 @@ func (m *manager) reconcile(msg reconcile) {
 			c.Change = api.ChangeAdded
 			fresh = append(fresh, r)
 		default:
-			if keys := spec.Diff(d.reg.Spec, r.Spec); len(keys) > 0 || d.reg.Source != r.Source {
+			if keys := spec.Diff(d.reg.Spec, r.Spec); len(keys) > 0 || msg.Files.of(d.reg.Source) != msg.Files.of(r.Source) {
 				changed = append(changed, r)
 				if len(keys) > 0 {
 					c.Change, c.Keys = api.ChangeChanged, keys
@@ -517,16 +524,18 @@ func (m *manager) reconcile(msg reconcile) {
 		}
 		changes = append(changes, c)
 	}
+	out := m.outdated(msg)
+	for _, name := range out {
+		changes = append(changes, api.Change{Name: name, Change: api.ChangeRemoved, Keys: []string{}, Warnings: []string{}})
+	}
 	if msg.DryRun {
 		msg.give(changes, nil)
 		return
 	}
+	turn := m.nextBatch()
+	system, self := m.ctx.ActorSystem(), m.ctx.Self()
 	m.add(fresh, func(string) bool { return false }, func() {
 		left := len(changed)
-		if left == 0 {
-			msg.give(changes, nil)
-			return
-		}
 		done := make(chan error, left)
 		for _, r := range changed {
 			d := m.daemons[r.Spec.Name]
@@ -545,9 +554,16 @@ func (m *manager) reconcile(msg reconcile) {
 			for range left {
 				failed = cmp.Or(failed, <-done)
 			}
-			msg.give(changes, failed)
+			if failed != nil || len(out) == 0 {
+				msg.give(changes, failed)
+				return
+			}
+			system.Root.Send(self, prune{out, turn, changes, msg})
 		}()
 	}, msg.fail)
+	for _, r := range msg.Daemons {
+		m.daemons[r.Spec.Name].named = turn
+	}
 }
 
 func isLive(s supervision.State) bool {

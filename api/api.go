@@ -40,9 +40,14 @@ type Manager interface {
 	// error that names the daemon and registers nothing.
 	// Those with autostart are then started; Add doesn't wait for them.
 	Add(ctx context.Context, req AddRequest) ([]Result, error)
-	// Apply makes the daemons what req says, all registrations or none.
-	// Daemons that req doesn't name are left alone.
-	// What changed and runs is restarted.
+	// Apply makes the daemons what req says. If anything of req is refused,
+	// nothing is changed. Daemons that req doesn't name are left alone, but for
+	// req.Prune. What changed in a way that a process has to be started for, and
+	// runs, is restarted; it isn't waited for. What is pruned is stopped and
+	// removed after all else, and is waited for. The changes are in the order of
+	// req, behind them what is removed, by name.
+	// What is the same already is not touched, so a manager that is killed in the
+	// middle is put right by the same request again.
 	Apply(ctx context.Context, req ApplyRequest) ([]Change, error)
 	// Remove takes registrations away. What isn't stopped, failed or
 	// scheduled, and what others depend on, is refused unless req.Force.
@@ -364,7 +369,9 @@ type ApplyRequest struct {
 	Daemons []Registration `json:"daemons"`
 	Groups  []spec.Group   `json:"groups,omitempty"`
 	DryRun  bool           `json:"dry_run,omitempty"` // only say what would change
-	// Prune removes what came from one of these files and isn't among Daemons.
+	// Prune removes what came from one of these files (absolute paths; other
+	// spellings of them count as well) and isn't among Daemons. What another
+	// request names meanwhile stays.
 	Prune []string `json:"prune,omitempty"`
 }
 

@@ -416,3 +416,32 @@ func TestHumanLog(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestApplyShowsTheDifference(t *testing.T) {
+	s := newShell(t)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const web, db = "[[daemon]]\nname = \"web\"\ncommand = [\"true\"]\n", "[[daemon]]\nname = \"database\"\ncommand = [\"true\"]\n"
+	shop := file("shop.sys", web+db)
+	s.want(0, "+ web       added\n+ database  added\n2 added, 0 changed, 0 unchanged, 0 removed\n", "", "apply", shop)
+	s.want(0, "started web", "", "start", "web")
+	file("shop.sys", web+"umask = \"022\"\n")
+	s.want(0, "~ web       changed (umask), to be restarted\n- database  removed\n0 added, 1 changed, 0 unchanged, 1 removed; nothing was done", "", "apply", shop, "--prune", "--dry-run")
+	s.tty = true
+	s.want(0, "\x1b[33m~ web  changed (umask), restarted\x1b[0m\n", "", "apply", shop)
+	s.want(0, "\x1b[31m- database  removed\x1b[0m\n", "", "apply", shop, "--prune")
+	s.tty = false
+	s.want(0, `[{"name":"web","change":"unchanged","keys":[],"restart":false,"warnings":[]}]`+"\n", "", "apply", shop, "--json")
+	s.want(2, "", "bad.sys", "apply", shop, file("bad.sys", "[[deamon]]"))
+	s.want(2, "", "which file", "apply")
+
+	s.want(0, "stopped web\nother is not registered\n", "", "down", shop, file("other.sys", "[daemon]\nname = \"other\"\ncommand = [\"true\"]\n"))
+	s.want(4, "", "no daemon is called \"other\"", "down", filepath.Join(dir, "other.sys"))
+	s.want(0, "no daemon is in there", "", "down", file("group.sys", "[[group]]\nname = \"g\"\n"))
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -240,20 +242,43 @@ func (f *Fake) register(reg api.Registration) bool {
 
 // Apply implements api.Manager.
 func (f *Fake) Apply(_ context.Context, req api.ApplyRequest) ([]api.Change, error) {
+	f.enter("apply")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []api.Change
+	change := func(name string, k api.ChangeKind) *api.Change {
+		out = append(out, api.Change{Name: name, Change: k, Keys: []string{}, Warnings: []string{}})
+		return &out[len(out)-1]
+	}
+	named := map[string]bool{}
 	for _, reg := range req.Daemons {
-		c := api.Change{Name: reg.Spec.Name, Change: api.ChangeUnchanged, Keys: []string{}, Warnings: []string{}}
-		switch d := f.daemons[reg.Spec.Name]; {
-		case d == nil:
-			c.Change = api.ChangeAdded
-			f.register(reg)
-		case !reflect.DeepEqual(d.reg.Spec, reg.Spec):
-			c.Change, c.Restart = api.ChangeChanged, d.rec.State == supervision.Running
+		name := reg.Spec.Name
+		named[name] = true
+		d := f.daemons[name]
+		if d == nil {
+			change(name, api.ChangeAdded)
+			if !req.DryRun {
+				f.register(reg)
+			}
+			continue
+		}
+		c := change(name, api.ChangeUnchanged)
+		if keys := spec.Diff(d.reg.Spec, reg.Spec); len(keys) > 0 {
+			c.Change, c.Keys = api.ChangeChanged, keys
+			c.Restart = spec.NeedsRestart(keys) && d.rec.State == supervision.Running
+		}
+		if !req.DryRun {
 			d.reg = reg
 		}
-		out = append(out, c)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.daemons)) {
+		if !named[name] && slices.Contains(req.Prune, f.daemons[name].reg.Source) {
+			change(name, api.ChangeRemoved)
+			if !req.DryRun {
+				delete(f.daemons, name)
+				f.record(name, supervision.EventRemoved, "")
+			}
+		}
 	}
 	return out, nil
 }
