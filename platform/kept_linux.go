@@ -188,10 +188,16 @@ func (h *host) StartHelper(args, env []string, files []*os.File, f func()) (int,
 	return pid, err
 }
 
-// PrepareExec implements Host.
+// PrepareExec implements Host. A child that was forked and isn't kept yet would be
+// nobody's: none is on its way while the exec is.
 func (h *host) PrepareExec() (resume func()) {
+	h.forking.Lock()
 	unix.Umask(h.spawner.umask)
-	return func() { unix.Umask(0o077) }
+	return func() {
+		unix.Umask(0o077)
+		h.forking.Unlock()
+		h.wakeReaper()
+	}
 }
 
 // OnDeath implements Host.
