@@ -25,6 +25,7 @@ import (
 func (a *app) cmdDaemon() *cobra.Command {
 	var (
 		files      []string
+		watch      bool
 		noKeeper   bool
 		background bool
 	)
@@ -35,12 +36,19 @@ func (a *app) cmdDaemon() *cobra.Command {
 all other commands. One data directory has one manager.
 
 With --file, what the files hold is registered, and changed where it differs;
-what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
-(Ctrl-C) stop the daemons and end the manager; a second one kills what is left.`,
-		Example:           "  syspulse daemon --file syspulse.sys\n  syspulse daemon &",
+what they no longer hold stays. SIGHUP reads them again, and with --watch any
+change of them does; if one is bad then, that is reported and nothing changes.
+(Write a new file beside and rename it: no half of it is ever read.)
+
+SIGTERM and SIGINT (Ctrl-C) stop the daemons and end the manager; a second one
+kills what is left.`,
+		Example:           "  syspulse daemon --file syspulse.sys --watch\n  syspulse daemon &",
 		Args:              args(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch && len(files) == 0 {
+				return &usageError{message: "--watch: which file? Give it by --file", command: "daemon"}
+			}
 			if signal.Ignored(sigHangup) {
 				_ = os.Setenv(nohupVariable, "1")
 			}
@@ -61,10 +69,6 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 			}
 			signals, stop := a.managerSignals()
 			defer stop()
-			set, err := a.loadAtStart(files, signals)
-			if err != nil {
-				return err
-			}
 			log := a.foregroundLog()
 			if background {
 				dir, err := a.dataDir()
@@ -75,10 +79,23 @@ what they no longer hold stays. SIGHUP reads them again. SIGTERM and SIGINT
 				defer f.Close()
 				log = fileLog
 			}
-			return a.runDaemon(cmd.Context(), log, signals, files, set, noKeeper)
+			var watching *fileWatch
+			if watch { // from before they are read
+				var err error
+				if watching, err = watchFiles(files, log); err != nil {
+					log.Error("the files can't be watched; SIGHUP has them read", "error", err)
+				}
+				defer watching.close()
+			}
+			set, err := a.loadAtStart(files, signals)
+			if err != nil {
+				return err
+			}
+			return a.runDaemon(cmd.Context(), log, signals, files, watching, set, noKeeper)
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "file", nil, "register what this `FILE` holds (repeatable)")
+	cmd.Flags().BoolVar(&watch, "watch", false, "read the files again when they change")
 	cmd.Flags().BoolVar(&noKeeper, "no-keeper", false, "without a keeper beside it, which starts it again when it dies and loses nothing meanwhile (Linux)")
 	cmd.Flags().BoolVar(&background, "background", false, "log to manager.log in the data directory")
 	cmd.Flags().MarkHidden("background")
@@ -169,7 +186,7 @@ func load(files []string) (*spec.Set, error) {
 // endSignals are those that end a manager.
 var endSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
-func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, files []string, set *spec.Set, noKeeper bool) (err error) {
+func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, files []string, watching *fileWatch, set *spec.Set, noKeeper bool) (err error) {
 	// The command's own context ends at the first signal; a manager counts
 	// them, and those of its first moments too.
 	ctx = context.WithoutCancel(ctx)
@@ -213,6 +230,34 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 	var refused error // by the manager, of files that are good in themselves
 	applied := make(chan error, 1)
 	paused := make(chan *os.File, 1)
+
+	// Files are read and applied by one at a time, so that an older state of
+	// them never comes after a newer one. A read may hang (a pipe, a disk that
+	// doesn't answer): nothing waits for it but the next.
+	type loaded struct {
+		set *spec.Set
+		err error
+	}
+	read := make(chan loaded, 1)
+	reapplied := make(chan error, 1)
+	busy, again := len(set.Files) > 0, ""
+	reread := func(because string) {
+		if busy {
+			again = because
+			return
+		}
+		busy, again = true, ""
+		log.Info("reading the files again", "because", because, "files", len(files))
+		go func() {
+			set, err := load(files)
+			read <- loaded{set, err}
+		}()
+	}
+	rested := func() {
+		if busy = false; again != "" && down == 0 {
+			reread(again)
+		}
+	}
 	if len(set.Files) > 0 {
 		wg.Go(func() { applied <- applyFiles(ctx, h, set, log) })
 	} else {
@@ -229,6 +274,25 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 				return &codeError{exitUsage, fmt.Errorf("the files can't be applied: %w", refused)}
 			}
 			return h.end()
+		case r := <-read:
+			switch {
+			case r.err != nil:
+				log.Error("the files are bad; nothing was changed", "problems", r.err)
+				rested()
+			case len(r.set.Files) == 0 || down > 0:
+				rested()
+			default:
+				wg.Go(func() { reapplied <- applyFiles(ctx, h, r.set, log) })
+			}
+		case err := <-reapplied:
+			if err != nil {
+				log.Error("the files were not applied", "error", err)
+			}
+			rested()
+		case <-watching.changes():
+			if down == 0 {
+				reread("they changed")
+			}
 		case err := <-applied:
 			if errors.Is(err, api.ErrConflict) || errors.Is(err, api.ErrInvalid) {
 				refused = err
@@ -239,6 +303,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 				log.Error("the files were not applied", "error", err)
 			}
 			h.serve() // whoever gets an answer finds the files' daemons
+			rested()
 		case f := <-h.Upgrades():
 			wg.Go(func() {
 				h.pause()
@@ -268,19 +333,7 @@ func (a *app) runDaemon(ctx context.Context, log *slog.Logger, signals <-chan os
 				shutdown("its terminal is gone")
 				continue
 			}
-			set, err := load(files)
-			if err != nil {
-				log.Error("the files are bad; nothing was changed", "problems", err)
-				continue
-			}
-			log.Info("reading the files again", "because", sig.String(), "files", len(set.Files))
-			if len(set.Files) > 0 {
-				wg.Go(func() {
-					if err := applyFiles(ctx, h, set, log); err != nil {
-						log.Error("the files were not applied", "error", err)
-					}
-				})
-			}
+			reread(sig.String())
 		}
 	}
 }
