@@ -46,6 +46,22 @@ func BenchmarkStartToEnd(b *testing.B) {
 	})
 }
 
+// The same by way of a launcher.
+func BenchmarkLaunchToEnd(b *testing.B) {
+	benchmarks(b, func(b *testing.B, h Host) {
+		for b.Loop() {
+			p, err := h.Start(Command{Incarnation: newIncarnation(), Args: []string{"/bin/true"}, Env: []string{"PATH=/bin:/usr/bin"}, WatchdogPID: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := make(chan struct{})
+			p.OnEmpty(func() { close(c) })
+			<-c
+			p.Release()
+		}
+	})
+}
+
 // 1,000 programs that stay, started at once.
 func BenchmarkStart1000(b *testing.B) {
 	benchmarks(b, func(b *testing.B, h Host) {

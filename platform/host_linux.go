@@ -107,23 +107,24 @@ func (h *host) Start(c Command) (Process, error) {
 
 	var pid int
 	var err error
-	h.spawner.do(c.Umask, func(t *spawnerThread) {
-		fork := func(path string, args []string) (pid int, err error) {
-			pid, err = t.forkExec(path, args, env, c.Dir, files, cred, p.cgroup)
+	fork := func(path string, args []string) {
+		h.spawner.do(c.Umask, func(t *spawnerThread) {
+			h.beginFork() // until it is registered
+			b := birth{path: path, args: args, env: env, dir: c.Dir, files: files, cred: cred, cgroup: p.cgroup}
+			pid, err = t.fork(&c, b)
 			if err != nil && p.cgroup != "" && cgroupRefused(err) {
 				// Not every kernel or container lets a child be born in a cgroup.
 				removeCgroup(p.cgroup)
-				p.cgroup = ""
-				pid, err = t.forkExec(path, args, env, c.Dir, files, cred, "")
+				p.cgroup, b.cgroup = "", ""
+				pid, err = t.fork(&c, b)
 			}
-			return pid, err
-		}
-		h.beginFork() // until it is registered
-		pid, err = fork(path, c.Args)
-		if errors.Is(err, unix.ENOEXEC) && isText(inDir(c.Dir, path)) {
-			pid, err = fork("/bin/sh", slices.Concat([]string{"/bin/sh", path}, c.Args[1:]))
-		}
-	})
+		})
+	}
+	fork(path, c.Args)
+	if errors.Is(err, unix.ENOEXEC) && isText(inDir(c.Dir, path)) {
+		h.endFork()
+		fork("/bin/sh", slices.Concat([]string{"/bin/sh", path}, c.Args[1:]))
+	}
 	if err == nil {
 		err = h.take(p, pid, c.Keep)
 	}

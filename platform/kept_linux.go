@@ -171,7 +171,7 @@ func (h *host) StartHelper(args, env []string, files []*os.File, f func()) (int,
 	var err error
 	h.spawner.do(nil, func(t *spawnerThread) {
 		h.beginFork()
-		pid, err = t.forkExec("/proc/self/exe", args, env, "", fds, nil, "")
+		pid, err = t.forkExec(birth{path: "/proc/self/exe", args: args, env: env, files: fds})
 	})
 	pidfd := -1
 	if err == nil {

@@ -56,6 +56,10 @@ type Command struct {
 	// Umask is the file mode creation mask; nil is the one the manager was
 	// started with. Unix only.
 	Umask *int
+	// WatchdogPID sets WATCHDOG_PID to the process's own pid, by which it knows that
+	// a watchdog is meant for it (sd_watchdog_enabled(3)). It costs another start of
+	// this binary, some milliseconds. Linux only.
+	WatchdogPID bool
 	// Keep has the process's pidfd kept in Options.Store, under the incarnation
 	// as its name, until Forget. Linux only.
 	Keep bool

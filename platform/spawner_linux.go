@@ -187,15 +187,25 @@ func (s *spawner) do(umask *int, f func(*spawnerThread)) {
 // errNoCgroup is about the cgroup that a child was to be born in.
 var errNoCgroup = errors.New("the cgroup can't be opened")
 
-// forkExec starts path. dir "" is the manager's. cgroup is a directory; "" is the
-// manager's own.
-func (t *spawnerThread) forkExec(path string, args, env []string, dir string, files []int, cred *syscall.Credential, cgroup string) (pid int, err error) {
+// birth is what a child is to be born as.
+type birth struct {
+	path      string
+	args, env []string
+	dir       string // "" is the manager's
+	files     []int  // descriptors of the manager; the child's 0 and on
+	report    int    // one of the thread, the child's next; 0 is none
+	cred      *syscall.Credential
+	cgroup    string // a directory; "" is the manager's own
+}
+
+// forkExec starts a program.
+func (t *spawnerThread) forkExec(b birth) (pid int, err error) {
 	attr := &syscall.ProcAttr{
-		Dir: dir,
-		Env: env,
-		Sys: &syscall.SysProcAttr{Setsid: true, Credential: cred},
+		Dir: b.dir,
+		Env: b.env,
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: b.cred},
 	}
-	for _, fd := range files {
+	for _, fd := range b.files {
 		own, err := t.fetch(fd)
 		if err != nil {
 			return 0, err
@@ -203,15 +213,18 @@ func (t *spawnerThread) forkExec(path string, args, env []string, dir string, fi
 		defer t.drop(own)
 		attr.Files = append(attr.Files, uintptr(own))
 	}
-	if cgroup != "" {
-		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if b.report != 0 {
+		attr.Files = append(attr.Files, uintptr(b.report))
+	}
+	if b.cgroup != "" {
+		fd, err := unix.Open(b.cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", errNoCgroup, err)
 		}
 		defer unix.Close(fd)
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 	}
-	return syscall.ForkExec(path, args, attr)
+	return syscall.ForkExec(b.path, b.args, attr)
 }
 
 // inheritedIgnored is a sink for signals; nobody reads it.

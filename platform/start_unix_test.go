@@ -81,6 +81,14 @@ func TestStartErrors(t *testing.T) {
 			p.Release()
 			continue
 		}
+		// By way of a launcher it fails in the same words.
+		c.c.WatchdogPID = true
+		if p, again := h.Start(c.c); again == nil {
+			t.Errorf("%s: a launcher started it", name)
+			p.Release()
+		} else if again.Error() != err.Error() || asStartError(t, again).Stage != asStartError(t, err).Stage {
+			t.Errorf("%s: %q, but by a launcher %q", name, err, again)
+		}
 		se := asStartError(t, err)
 		if se.Stage != c.stage {
 			t.Errorf("%s: stage %s, want %s (%v)", name, se.Stage, c.stage, err)
