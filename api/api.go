@@ -64,6 +64,11 @@ type Manager interface {
 	Stop(ctx context.Context, req ActionRequest) ([]Result, error)
 	// Restart stops and starts daemons, without their dependents.
 	Restart(ctx context.Context, req ActionRequest) ([]Result, error)
+	// Reload has daemons read their configuration again: by their
+	// reload_command, which it waits for, at most 90 seconds, or else by their
+	// reload_signal. One that has neither, or isn't running, is a Result with
+	// CodeConflict.
+	Reload(ctx context.Context, req ReloadRequest) ([]Result, error)
 	// Signal sends any signal to the first process of each daemon.
 	Signal(ctx context.Context, req SignalRequest) ([]Result, error)
 
@@ -218,7 +223,7 @@ type Result struct {
 	Code     Code     `json:"code,omitempty"`     // why it isn't OK
 	Changed  bool     `json:"changed"`            // false: it was already so
 	PulledIn bool     `json:"pulled_in"`          // started because another needs it
-	Stderr   []string `json:"stderr,omitempty"`   // of a start that failed: the last lines this attempt wrote
+	Stderr   []string `json:"stderr,omitempty"`   // of a start or a reload_command that failed: the last lines it wrote (the latter to stdout, too)
 	Warnings []string `json:"warnings,omitempty"` // what this build doesn't act on
 }
 
@@ -391,6 +396,11 @@ type ActionRequest struct {
 	// stop_timeout_secs (nil: as the file says). In seconds, not negative.
 	// A Wait past it is a Result with CodeTimeout.
 	Timeout *spec.Seconds `json:"timeout_secs,omitempty"`
+}
+
+// ReloadRequest reloads daemons.
+type ReloadRequest struct {
+	Selector
 }
 
 // SignalRequest sends a signal.

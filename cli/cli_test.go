@@ -332,7 +332,7 @@ func TestFailedStartShowsItsLastWords(t *testing.T) {
 	s := newShell(t)
 	a := &app{stdout: &s.out, stderr: &s.err}
 	err := a.results([]api.Result{{Name: "web", Error: new("exited with code 1"), Code: api.CodeFailed, Stderr: []string{"no such \x1b]file"}}}, started)
-	if exitCode(err) != 1 || s.err.String() != "syspulse: web: exited with code 1\nthe last it wrote to stderr:\n  no such \\x1b]file\n" {
+	if exitCode(err) != 1 || s.err.String() != "syspulse: web: exited with code 1\nthe last it wrote:\n  no such \\x1b]file\n" {
 		t.Errorf("%v\n%s", err, s.err.String())
 	}
 }

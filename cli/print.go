@@ -207,7 +207,7 @@ func (a *app) results(list []api.Result, done func(api.Result) string) error {
 		}
 		fmt.Fprintf(a.stderr, "syspulse: %s\n", clean(message))
 		if len(r.Stderr) > 0 {
-			fmt.Fprintf(a.stderr, "the last it wrote to stderr:\n")
+			fmt.Fprintf(a.stderr, "the last it wrote:\n")
 			for _, l := range r.Stderr {
 				fmt.Fprintf(a.stderr, "  %s\n", cleanLine(l, false))
 			}

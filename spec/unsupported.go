@@ -20,8 +20,6 @@ var notYet = []struct {
 	{"depends_on", "daemons don't wait for each other", func(d *Daemon) any { return d.DependsOn }},
 	{"group", "there are no group strategies", func(d *Daemon) any { return d.Group }},
 	{"watchdog_secs", "nobody watches for WATCHDOG=1", func(d *Daemon) any { return d.Watchdog }},
-	{"reload_signal", "there is no reload", func(d *Daemon) any { return d.ReloadSignal }},
-	{"reload_command", "there is no reload", func(d *Daemon) any { return d.ReloadCommand }},
 	{"nice", "the manager's value is inherited", func(d *Daemon) any { return d.Nice }},
 	{"oom_score_adj", "the manager's value is inherited", func(d *Daemon) any { return d.OOMScoreAdj }},
 	{"log_config.max_size_bytes", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.MaxSizeBytes }},

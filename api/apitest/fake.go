@@ -350,6 +350,19 @@ func (f *Fake) Restart(ctx context.Context, req api.ActionRequest) ([]api.Result
 	})
 }
 
+// Reload implements api.Manager.
+func (f *Fake) Reload(ctx context.Context, req api.ReloadRequest) ([]api.Result, error) {
+	return f.each(ctx, "reload", req.Selector, func(name string, d *entry) api.Result {
+		switch {
+		case d.reg.Spec.ReloadSignal == "" && d.reg.Spec.ReloadCommand == nil:
+			return api.Failed(name, d.rec.State, api.Conflict(name, "%s can't be reloaded", name))
+		case d.rec.State != supervision.Running:
+			return api.Failed(name, d.rec.State, api.Conflict(name, "%s is not running", name))
+		}
+		return api.Done(name, d.rec.State, true)
+	})
+}
+
 // Signal implements api.Manager.
 func (f *Fake) Signal(ctx context.Context, req api.SignalRequest) ([]api.Result, error) {
 	return f.each(ctx, "signal", req.Selector, func(name string, d *entry) api.Result {

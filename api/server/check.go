@@ -170,6 +170,11 @@ func checkRemove(r *api.RemoveRequest) (api.RemoveRequest, error) {
 	return *r, err
 }
 
+func checkReload(r *api.ReloadRequest) (api.ReloadRequest, error) {
+	err := checkSelector(&r.Selector)
+	return *r, err
+}
+
 func checkSignal(r *api.SignalRequest) (api.SignalRequest, error) {
 	if r.Signal == "" {
 		return *r, api.Invalid("which signal? Give a name such as SIGHUP, or a number")
