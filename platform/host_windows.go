@@ -81,7 +81,7 @@ func (h *host) Start(c Command) (Process, error) {
 	}
 	pid, handle, err := syscall.StartProcess(path, c.Args, &syscall.ProcAttr{
 		Dir: c.Dir, Env: marked(c.Env, c.Incarnation), Files: files,
-		Sys: &syscall.SysProcAttr{CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NEW_PROCESS_GROUP, HideWindow: true},
+		Sys: &syscall.SysProcAttr{CmdLine: c.Line, CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NEW_PROCESS_GROUP, HideWindow: true},
 	})
 	if err != nil {
 		windows.CloseHandle(job)

@@ -42,6 +42,9 @@ type Command struct {
 	// Args is the program and its arguments. A program without a slash is
 	// looked up in the PATH of Env, a relative one with a slash against Dir.
 	Args []string
+	// Line is the command line instead of Args, as it is, for a program that
+	// reads its own by rules of its own, as cmd.exe does. Windows only.
+	Line string
 	// Env is the whole environment, as [Environment] builds it. Start puts the
 	// incarnation mark in front.
 	Env []string

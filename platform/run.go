@@ -16,11 +16,16 @@ const RunOutput = 64 << 10
 // takes longer than moments.
 const runGrace = 5 * time.Second
 
+// Starter starts processes; every [Host] is one.
+type Starter interface {
+	Start(Command) (Process, error)
+}
+
 // Run starts a command, waits for its end and returns the first RunOutput bytes
 // of its stdout and stderr, which c must leave nil. When ctx is done before, or
 // when it has ended, what is left of its tree is killed. The error is ctx's, or
 // one of Start.
-func Run(ctx context.Context, h Host, c Command) ([]byte, Exit, error) {
+func Run(ctx context.Context, h Starter, c Command) ([]byte, Exit, error) {
 	if c.Stdout != nil || c.Stderr != nil {
 		return nil, Exit{}, errors.New("Run needs the outputs itself")
 	}
@@ -63,6 +68,10 @@ func Run(ctx context.Context, h Host, c Command) ([]byte, Exit, error) {
 	}
 	if err != nil {
 		r.Close() // whoever does not die keeps the pipe open
+	} else {
+		// What it wrote is in the pipe. Somebody who isn't of its tree may have
+		// been given the other end; Windows has no deadline for pipes.
+		_ = r.SetReadDeadline(time.Now().Add(runGrace))
 	}
 	reading.Wait()
 	return out, exit, err
