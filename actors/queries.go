@@ -51,6 +51,7 @@ func (s *System) Get(ctx context.Context, q api.GetQuery) (api.Details, error) {
 	}
 	out.WorkingDir, out.User = optional(d.WorkingDir), optional(d.User)
 	out.Source, out.Incarnation = optional(e.reg.Source), optional(e.rec.Incarnation)
+	out.HealthCheck = s.healthCheck(d, q.At)
 	if q.Env {
 		out.Env = d.Env
 		if out.Env == nil {
@@ -58,6 +59,27 @@ func (s *System) Get(ctx context.Context, q api.GetQuery) (api.Details, error) {
 		}
 	}
 	return out, nil
+}
+
+// healthCheck is nil without one. What the checks have shown is known of now
+// alone.
+func (s *System) healthCheck(d *spec.Daemon, at *time.Time) *api.HealthCheck {
+	if d.HealthCheck == nil {
+		return nil
+	}
+	out := &api.HealthCheck{
+		Type: d.HealthCheck.Type, Target: d.HealthCheck.Target, IntervalSecs: float64(d.HealthCheck.Interval),
+		Results: []api.CheckResult{},
+	}
+	if at != nil {
+		return out
+	}
+	shown := s.probes.of(d.Name)
+	out.Failures = shown.failures
+	for _, r := range shown.results {
+		out.Results = append(out.Results, api.CheckResult{At: r.At, TookSecs: r.Took.Seconds(), OK: r.OK, Error: optional(r.Error)})
+	}
+	return out
 }
 
 func optional(s string) *string {

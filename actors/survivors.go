@@ -39,6 +39,18 @@ func (m marks) next(daemon string) string {
 	return m.of(daemon) + hex.EncodeToString(b[:])
 }
 
+// checks is how the ids of all checks' commands begin. It is no beginning of a
+// daemon's: digests hold no such letters.
+func (m marks) checks() string { return m.dir + "-check-" }
+
+// nextCheck makes the id of a command that checks a daemon.
+func (m marks) nextCheck(daemon string) string {
+	return m.checks() + strings.TrimPrefix(m.next(daemon), m.dir+"-")
+}
+
+// check says whether an id is of such a command.
+func (m marks) check(id string) bool { return strings.HasPrefix(id, m.checks()) }
+
 // mine says whether an id is of this data directory.
 func (m marks) mine(id string) bool { return strings.HasPrefix(id, m.dir+"-") }
 
@@ -53,6 +65,12 @@ func reclaim(host Host, marks marks, current map[string]entry, found []platform.
 	prefix := len(marks.of(""))
 	running := make(map[string][]platform.Survivor)
 	for _, s := range found {
+		if marks.check(s.Incarnation) { // it has nobody left to tell its result
+			if _, err := host.EndLeftovers(s.Incarnation, s.Main); err != nil {
+				notices = append(notices, fmt.Sprintf("a check of an earlier manager could not be ended: %v", err))
+			}
+			continue
+		}
 		name := s.Output
 		if s.Incarnation != "" {
 			name = daemonOf[s.Incarnation[:min(len(s.Incarnation), prefix)]]

@@ -167,8 +167,10 @@ func Start(o Options) (_ *System, err error) {
 	if o.hinder != nil {
 		processes = o.hinder(host)
 	}
+	alarms := newAlarms()
 	s.tree = tree{
-		host: processes, keep: o.Store, output: output{s.capture}, alarms: newAlarms(), log: o.Logger, version: o.Version, marks: marks,
+		host: processes, keep: o.Store, output: output{s.capture}, alarms: alarms, log: o.Logger, version: o.Version, marks: marks,
+		checks: &checks{alarms: alarms},
 		ledger: &ledger{store: s.store, log: o.Logger, changed: new(pulse), current: current},
 		found: found{
 			Recover: supervision.Recover{Fresh: recovered.Clean || rebooted, BootID: bootID},
@@ -178,7 +180,7 @@ func Start(o Options) (_ *System, err error) {
 	for _, n := range notices {
 		o.Logger.Warn(n)
 	}
-	s.closers = append(s.closers, s.alarms.stop)
+	s.closers = append(s.closers, s.alarms.stop, s.checks.stop)
 	if how := o.Store.FailedUpgrade(); how != "" {
 		s.found.Notices = append(s.found.Notices, "the new binary of an upgrade "+how+"; this is the one before it")
 	}

@@ -24,6 +24,8 @@ type tree struct {
 	marks   marks
 	found   found
 	notes   notes // of the daemons' outputs
+	checks  *checks
+	probes  probes // what checks have shown
 
 	journal *actor.PID
 	batches atomic.Uint64

@@ -155,6 +155,26 @@ type Details struct {
 	DependsOn   []string          `json:"depends_on"` // names; never null
 	EnvKeys     []string          `json:"env_keys"`   // sorted; never null
 	Env         map[string]string `json:"env"`        // null unless asked for
+	HealthCheck *HealthCheck      `json:"health_check"`
+}
+
+// HealthCheck is what the checks of a daemon's health ask, and what came of the
+// last ones. Those of an earlier incarnation stay until newer ones take their place;
+// a manager that begins has none.
+type HealthCheck struct {
+	Type         string        `json:"type"` // http, tcp, command
+	Target       string        `json:"target"`
+	IntervalSecs float64       `json:"interval_secs"`
+	Failures     int           `json:"failures"` // in a row; those in the start period don't count
+	Results      []CheckResult `json:"results"`  // the newest first, five at most; never null
+}
+
+// CheckResult is the outcome of one check.
+type CheckResult struct {
+	At       time.Time `json:"at"` // when it began
+	TookSecs float64   `json:"took_secs"`
+	OK       bool      `json:"ok"`
+	Error    *string   `json:"error"` // why it isn't OK
 }
 
 // NewDaemon is the row of a daemon's registration and record. The caller adds

@@ -115,6 +115,27 @@ func TestWhatIsWrongWithTheManagerIsSaid(t *testing.T) {
 	s.want(0, "web", "", "status")
 }
 
+func TestStatusShowsTheLastChecks(t *testing.T) {
+	s := newShell(t)
+	file := filepath.Join(t.TempDir(), "web.sys")
+	text := "[daemon]\nname = \"web\"\ncommand = [\"true\"]\n[daemon.health_check]\ntype = \"tcp\"\ntarget = \"localhost:1\"\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.run("add", "--file", file); code != 0 {
+		t.Fatal(s.msg)
+	}
+	s.want(0, "health check    tcp localhost:1, every 30s\nfailures        1 in a row\nlast checks     ", "", "status", "web", "-q")
+	for _, line := range []string{"  connection refused on localhost:1, took 2.1ms\n", "  ok, took 800µs\n"} {
+		if !strings.Contains(s.stdout, line) {
+			t.Errorf("%q is missing in\n%s", line, s.stdout)
+		}
+	}
+	s.want(0, `"health_check":{"type":"tcp","target":"localhost:1","interval_secs":30,"failures":1,"results":[{"at":`, "", "status", "web", "--json")
+	s.add("plain")
+	s.want(0, `"health_check":null`, "", "status", "plain", "--json")
+}
+
 func TestQuietSaysErrorsOnly(t *testing.T) {
 	s := newShell(t)
 	s.add("web")

@@ -221,6 +221,23 @@ func (a *app) details(d api.Details, now time.Time) {
 	at("next run", d.NextRunAt)
 	at("next attempt", d.NextRestartAt)
 	row("health", a.paint(healthColor(d.Health), string(d.Health)))
+	if h := d.HealthCheck; h != nil {
+		text("health check", fmt.Sprintf("%s %s, every %s", h.Type, h.Target, seconds(h.IntervalSecs)))
+		if h.Failures > 0 {
+			row("failures", fmt.Sprintf("%d in a row", h.Failures))
+		}
+		for i, r := range h.Results {
+			key := ""
+			if i == 0 {
+				key = "last checks"
+			}
+			what := a.paint(green, "ok")
+			if !r.OK {
+				what = a.paint(red, clean(value(r.Error)))
+			}
+			row(key, fmt.Sprintf("%s  %s, took %s", clock(r.At), what, brief(seconds(r.TookSecs))))
+		}
+	}
 	row("restarts", fmt.Sprint(d.RestartCount))
 	if d.Attempt > 0 {
 		row("attempt", fmt.Sprint(d.Attempt))
@@ -246,6 +263,15 @@ func (a *app) details(d api.Details, now time.Time) {
 		row("warning", a.paint(yellow, clean(w)))
 	}
 	io.WriteString(a.stdout, b.String())
+}
+
+// brief is a duration with no more digits than it is worth reading.
+func brief(d time.Duration) string {
+	unit := time.Microsecond
+	for unit < d/1000 {
+		unit *= 10
+	}
+	return d.Round(unit).String()
 }
 
 func lastExit(d api.Daemon) string {

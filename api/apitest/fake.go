@@ -209,6 +209,16 @@ func (f *Fake) Get(_ context.Context, q api.GetQuery) (api.Details, error) {
 	if q.Env {
 		out.Env = d.reg.Spec.Env
 	}
+	if h := d.reg.Spec.HealthCheck; h != nil {
+		refused := "connection refused on localhost:1"
+		out.HealthCheck = &api.HealthCheck{
+			Type: h.Type, Target: h.Target, IntervalSecs: float64(h.Interval), Failures: 1,
+			Results: []api.CheckResult{
+				{At: time.Now().Add(-2 * time.Second), TookSecs: 0.0021, Error: &refused},
+				{At: time.Now().Add(-32 * time.Second), TookSecs: 0.0008, OK: true},
+			},
+		}
+	}
 	return out, nil
 }
 
