@@ -83,14 +83,31 @@ func (s *suite) work() {
 	time.Sleep(time.Duration(s.rng.IntN(500)) * time.Millisecond)
 }
 
-// status asks for all daemons. A manager that can't answer is dead.
-func (s *suite) status() map[string]*api.Daemon {
-	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
-	defer cancel()
-	list, err := s.api.Status(ctx, api.StatusQuery{})
-	if err != nil {
-		s.fatal("status: %v\n%s", err, s.tail())
+// ask asks until it is answered. A manager that can't answer is dead, unless it was
+// about to end: one that was told to shut down goes on with that after a kill, and
+// answers meanwhile.
+func (s *suite) ask(what string, f func(context.Context) error) {
+	for deadline := time.Now().Add(patience); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+		err := f(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if !s.shuttingDown || time.Now().After(deadline) {
+			s.fatal("%s: %v\n%s", what, err, s.tail())
+		}
+		s.ensure()
 	}
+}
+
+// status asks for all daemons.
+func (s *suite) status() map[string]*api.Daemon {
+	var list []api.Daemon
+	s.ask("status", func(ctx context.Context) (err error) {
+		list, err = s.api.Status(ctx, api.StatusQuery{})
+		return err
+	})
 	out := make(map[string]*api.Daemon, len(list))
 	for i := range list {
 		out[list[i].Name] = &list[i]
@@ -100,12 +117,11 @@ func (s *suite) status() map[string]*api.Daemon {
 
 // export asks for all registrations.
 func (s *suite) export() map[string]api.ExportedState {
-	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
-	defer cancel()
-	state, err := s.api.Export(ctx)
-	if err != nil {
-		s.fatal("export: %v\n%s", err, s.tail())
-	}
+	var state api.State
+	s.ask("export", func(ctx context.Context) (err error) {
+		state, err = s.api.Export(ctx)
+		return err
+	})
 	out := make(map[string]api.ExportedState, len(state.Daemons))
 	for _, d := range state.Daemons {
 		out[d.Spec.Name] = d
