@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"syspulse": syspulse, "good": syspulse, "hanging": syspulse, "crashing": syspulse, "leaving": syspulse,
+		"talk": talk,
 	})
 }
 

@@ -56,6 +56,17 @@ func (a *alarms) clear(al *alarm) {
 	}
 }
 
+// extend puts al off until d from now, if it is set and due before.
+func (a *alarms) extend(al *alarm, d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if due := time.Now().Add(d); al.index != 0 && al.due.Before(due) {
+		al.due = due
+		heap.Fix(&a.queue, al.index-1)
+		a.arm()
+	}
+}
+
 // armed reports whether al is set and was not called yet.
 func (a *alarms) armed(al *alarm) bool {
 	a.mu.Lock()

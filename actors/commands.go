@@ -134,7 +134,9 @@ func (s *System) begin(ctx context.Context, req api.ActionRequest, in supervisio
 			before[d.name] = s.stderrSize(d.name)
 		}
 	}
-	results, err := s.action(ctx, req, in, startUntil(req))
+	results, err := s.action(ctx, req, in, startUntil(req), order{Pull: func(reply func(outcome)) command {
+		return command{Input: supervision.Start{By: "start, because it is needed"}, Until: startUntil(req), Reply: reply}
+	}})
 	for i := range results {
 		r := &results[i]
 		if from, ok := before[r.Name]; ok && !r.OK {
@@ -159,12 +161,12 @@ func (s *System) Stop(ctx context.Context, req api.ActionRequest) ([]api.Result,
 		in.Timeout = &d
 		req.Timeout = nil
 	}
-	return s.action(ctx, req, in, untilGone)
+	return s.action(ctx, req, in, untilGone, order{DependentsFirst: true, Force: req.Force})
 }
 
 // Remove implements [api.Manager].
 func (s *System) Remove(ctx context.Context, req api.RemoveRequest) ([]api.Result, error) {
-	return s.bulk(ctx, req.Selector, 0, func(reply func(outcome)) any {
+	return s.bulk(ctx, req.Selector, 0, order{Removal: true, Force: req.Force}, func(reply func(outcome)) any {
 		return command{Input: supervision.Remove{Force: req.Force}, Until: untilGone, Purge: req.Purge, Reply: reply}
 	})
 }
@@ -180,7 +182,7 @@ func (s *System) Signal(ctx context.Context, req api.SignalRequest) ([]api.Resul
 	if _, err := platform.ParseSignal(sig); err != nil {
 		return nil, api.Invalid(err.Error())
 	}
-	return s.bulk(ctx, req.Selector, 0, func(reply func(outcome)) any {
+	return s.bulk(ctx, req.Selector, 0, order{}, func(reply func(outcome)) any {
 		return userSignal{Signal: sig, Reply: reply}
 	})
 }
@@ -189,12 +191,12 @@ func (s *System) Signal(ctx context.Context, req api.SignalRequest) ([]api.Resul
 // answered within.
 const leastWait = 50 * time.Millisecond
 
-func (s *System) action(ctx context.Context, req api.ActionRequest, in supervision.Input, u until) ([]api.Result, error) {
+func (s *System) action(ctx context.Context, req api.ActionRequest, in supervision.Input, u until, o order) ([]api.Result, error) {
 	var limit time.Duration
 	if req.Timeout != nil {
 		limit = max(req.Timeout.Duration(), leastWait)
 	}
-	return s.bulk(ctx, req.Selector, limit, func(reply func(outcome)) any {
+	return s.bulk(ctx, req.Selector, limit, o, func(reply func(outcome)) any {
 		return command{Input: in, Until: u, Reply: reply}
 	})
 }
@@ -202,11 +204,11 @@ func (s *System) action(ctx context.Context, req api.ActionRequest, in supervisi
 // bulk sends each selected daemon a message and collects the replies, in the
 // order of the selection. limit 0 is none. What was done is durable when it
 // returns.
-func (s *System) bulk(ctx context.Context, sel api.Selector, limit time.Duration, message func(reply func(outcome)) any) ([]api.Result, error) {
+func (s *System) bulk(ctx context.Context, sel api.Selector, limit time.Duration, o order, message func(reply func(outcome)) any) ([]api.Result, error) {
 	if sel.IsZero() {
 		return nil, api.Invalid("no daemon is selected; name some, or ask for all")
 	}
-	msg := dispatch{Selector: sel, Make: message, answer: newAnswer[selection]()}
+	msg := dispatch{Selector: sel, order: o, Make: message, answer: newAnswer[selection]()}
 	picked, err := ask(ctx, s, msg, msg.answer)
 	if err != nil {
 		return nil, err
@@ -262,6 +264,7 @@ func resultOf(d selected, o outcome, ok bool) api.Result {
 		return api.Failed(d.name, o.state, o.err)
 	}
 	r := api.Done(d.name, o.state, o.changed)
+	r.PulledIn = d.pulledIn
 	if o.state == "" { // it was removed
 		r.State = nil
 	}

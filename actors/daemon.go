@@ -23,6 +23,9 @@ type (
 		Until until
 		Purge bool // remove: the logs too
 		Reply func(outcome)
+		// Recorded is called once it is in the record, or never will be; may be
+		// nil. It must not block, and may be called from any goroutine.
+		Recorded func()
 	}
 	// recoverDaemon begins to look after a daemon that was there before. Done
 	// is called once what follows from that is committed.
@@ -44,7 +47,17 @@ type (
 	farewell struct{ daemon *actor.PID }
 )
 
-func (m command) fail(err error)    { m.Reply(outcome{err: err}) }
+func (m command) fail(err error) {
+	m.recorded()
+	m.Reply(outcome{err: err})
+}
+
+func (m command) recorded() {
+	if m.Recorded != nil {
+		m.Recorded()
+	}
+}
+
 func (m userSignal) fail(err error) { m.Reply(outcome{err: err}) }
 func (m recoverDaemon) fail(error)  { m.Done() } // whoever replaces the actor recovers
 
@@ -65,6 +78,7 @@ type daemon struct {
 
 	ctx        actor.Context
 	process    *actor.PID
+	prober     *actor.PID // once there is something to check
 	logger     *actor.PID
 	supervisor actor.Supervisor // of the children; known from their first failure on
 
@@ -75,6 +89,12 @@ type daemon struct {
 	queue   []step // sent to the journal and not yet committed, oldest first
 	waiters []*waiter
 	alarm   alarm
+
+	readyLog      *readyLog // while a line of its output is waited for
+	watchdog      alarm
+	watchdogOf    string // the incarnation that watchdogEvery is of
+	watchdogEvery time.Duration
+	unheard       []notified // said before the process is known; as many as a socket lets through
 
 	attached func() // told of what became of a process that was looked for
 	kept     string // the incarnation that a successor would ask after
@@ -110,10 +130,10 @@ func (d *daemon) Receive(ctx actor.Context) {
 	case *actor.Started:
 		d.start(ctx)
 	case *actor.Restarting:
-		d.alarms.clear(&d.alarm)
+		d.rest()
 		d.dismiss(api.NewError(api.CodeInternal, "internal error; the manager's log has the details"))
 	case *actor.Stopping:
-		d.alarms.clear(&d.alarm)
+		d.rest()
 		d.dismiss(api.ShuttingDown())
 	case *actor.Stopped:
 		d.stopped()
@@ -126,6 +146,20 @@ func (d *daemon) Receive(ctx actor.Context) {
 			return
 		}
 		d.handle(msg)
+	}
+}
+
+// rest lets go of what would go on without this actor.
+func (d *daemon) rest() {
+	d.alarms.clear(&d.alarm)
+	d.alarms.clear(&d.watchdog)
+	d.endReadyLog()
+}
+
+func (d *daemon) endReadyLog() {
+	if d.readyLog != nil {
+		d.readyLog.end()
+		d.readyLog = nil
 	}
 }
 
@@ -184,9 +218,16 @@ func (d *daemon) handle(msg any) {
 		})
 	case observed:
 		d.apply(msg.Input, nil)
+		d.hear()
 		d.nowAttached()
 	case timerFired:
 		d.apply(supervision.TimerFired{Gen: msg.Gen}, nil)
+	case readyLogOpen:
+		d.readyLogOpen(msg)
+	case notified:
+		d.notified(msg)
+	case watchdogRang:
+		d.watchdogRang(msg)
 	case appended:
 		d.appended(msg)
 	}
@@ -224,7 +265,9 @@ func (d *daemon) nowAttached() {
 
 func (d *daemon) command(msg command) {
 	before := d.machine.Rec.State
+	healthy := d.machine.Reg.Spec != nil && d.machine.Reg.Spec.Ready == nil && d.machine.Reg.Spec.HealthCheck != nil
 	d.apply(msg.Input, func(out supervision.Outcome, rec *supervision.Record, err error) {
+		msg.recorded()
 		if errors.Is(out.Err, supervision.ErrRemoved) {
 			out.Err, before = api.NotFound(d.name), ""
 		}
@@ -234,6 +277,7 @@ func (d *daemon) command(msg command) {
 		}
 		d.purge = d.purge || msg.Purge
 		w := newWaiter(msg.Until, rec, out.Note == "", msg.Reply)
+		w.healthy = healthy
 		switch {
 		case d.removed:
 			d.farewell = append(d.farewell, w)
@@ -297,6 +341,7 @@ func (d *daemon) appended(msg appended) {
 }
 
 func (d *daemon) finish(s step) {
+	defer d.watch()
 	for i := range s.events {
 		d.tell(s.events[i].Kind, s.events[i].Record)
 	}
@@ -350,7 +395,9 @@ func (d *daemon) stopped() {
 	if !d.removed {
 		return
 	}
-	err := d.output.Remove(d.name, d.purge)
+	d.notify.Unlisten(d.name)
+	d.says.clear(d.name)
+	err := errors.Join(d.outputs.forget(d.name), d.output.Remove(d.name, d.purge))
 	for _, w := range d.farewell {
 		w.reply(outcome{changed: true, err: err})
 	}
@@ -360,15 +407,33 @@ func (d *daemon) perform(e supervision.Effect) {
 	switch e := e.(type) {
 	case supervision.Fork:
 		d.forget(e.Incarnation)
+		d.says.clear(d.name)
+		d.endReadyLog()
 		reg := d.machine.Reg.Spec
 		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, a *platform.Account, err error) any {
-			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Err: err}
+			var addr string
+			if err == nil {
+				addr, err = d.listen(reg, e.Incarnation, a, true)
+			}
+			if err == nil {
+				err = d.openReadyLog(reg, e.Incarnation, false)
+			}
+			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Notify: addr, Err: err}
 		}})
 	case supervision.Attach:
 		d.kept = e.Incarnation
-		d.ctx.Send(d.logger, open{User: d.machine.Reg.Spec.User, Process: d.process, System: d.ctx.ActorSystem(), Running: e.Incarnation, Then: func(c Capture, _ *platform.Account, err error) any {
+		reg, ready := d.machine.Reg.Spec, d.machine.Rec.Ready
+		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, System: d.ctx.ActorSystem(), Running: e.Incarnation, Then: func(c Capture, a *platform.Account, err error) any {
 			if err != nil {
 				d.log.Error("the output of a running daemon can't be captured", "daemon", d.name, "error", err)
+			}
+			if _, err := d.listen(reg, e.Incarnation, a, false); err != nil {
+				d.log.Error("a running daemon can't be listened to", "daemon", d.name, "error", err)
+			}
+			if !ready {
+				if err := d.openReadyLog(reg, e.Incarnation, true); err != nil {
+					d.log.Error("the output of a running daemon can't be looked at", "daemon", d.name, "error", err)
+				}
 			}
 			return attach{Incarnation: e.Incarnation, Process: e.Process, Capture: c}
 		}})
@@ -391,6 +456,13 @@ func (d *daemon) perform(e supervision.Effect) {
 		d.alarms.set(&d.alarm, e.After, func() { system.Root.Send(self, timerFired{e.Gen}) })
 	case supervision.Disarm:
 		d.alarms.clear(&d.alarm)
+	case supervision.Probe:
+		d.probe(e)
+	case supervision.Unprobe:
+		d.endReadyLog()
+		if d.prober != nil {
+			d.ctx.Send(d.prober, endProbe{})
+		}
 	case supervision.Retire:
 		d.forget("")
 		d.ctx.Send(d.logger, idle{})
@@ -398,6 +470,20 @@ func (d *daemon) perform(e supervision.Effect) {
 		d.forget("")
 		d.ctx.Send(d.ctx.Parent(), farewell{d.ctx.Self()})
 	}
+}
+
+// probe begins to check what runs.
+func (d *daemon) probe(e supervision.Probe) {
+	reg := d.machine.Reg.Spec
+	if reg.HealthCheck == nil && (reg.Ready == nil || e.Ready) {
+		return
+	}
+	if d.prober == nil {
+		d.prober = d.spawn(d.ctx, "probe", newProber(d.tree, d.name))
+	}
+	d.ctx.Send(d.prober, beginProbe{
+		Incarnation: e.Incarnation, Spec: reg, Ready: e.Ready, Up: d.host.Uptime() - d.machine.Rec.UpSince,
+	})
 }
 
 // forget lets go of what was kept of the incarnation before next: how it ended

@@ -30,7 +30,8 @@ type (
 	// come through the selection's channel.
 	dispatch struct {
 		api.Selector
-		Make func(reply func(outcome)) any
+		order
+		Make func(reply func(outcome)) any // a command if there is an order
 		answer[selection]
 	}
 	// register adds daemons, all or none.
@@ -68,6 +69,8 @@ type selection struct {
 type selected struct {
 	name string
 	entry
+	pulledIn   bool     // not asked for, but needed by what was
+	waitingFor []string // of its dependencies
 }
 
 type reply struct {
@@ -89,6 +92,10 @@ type manager struct {
 	closing  []answer[struct{}]       // shutdowns that wait
 	stopping bool
 	asked    *asked
+
+	settled bool                // it is known which processes of the daemons live
+	reverse map[string][]string // by dependency, who depends on it; nil: to be made anew
+	plans   []*plan             // stops under way
 }
 
 type managed struct {
@@ -96,6 +103,9 @@ type managed struct {
 	pid   *actor.PID // nil until the registration is committed
 	early []any      // messages from before that
 	named uint64     // the last reconcile that named it
+
+	pending int // commands that are not in its record yet
+	held    int // plans that it is part of: it isn't resumed
 }
 
 type pendingCommit struct {
@@ -120,6 +130,13 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.terminated(msg.Who)
 	case recoveredAll:
 		m.begun()
+	case allAttached:
+		m.settled = true
+		m.lookAtAll()
+	case recorded:
+		m.recorded(msg)
+	case planned:
+		m.planned(msg)
 	case committed:
 		m.project(msg.Events)
 	case appended:
@@ -143,7 +160,7 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.end(msg)
 	case stopAgain:
 		sel := m.pick(api.Selector{Names: msg.names})
-		m.send(&sel, stopForShutdown(false))
+		m.stopInOrder(&sel, stopForShutdown(false), false)
 		m.awaitEnds(sel)
 	case farewell:
 		ctx.Poison(msg.daemon)
@@ -185,6 +202,8 @@ func (m *manager) start(ctx actor.Context) {
 		m.adopt(name, e)
 	}
 	if m.again {
+		m.settled = true
+		m.lookAtAll()
 		return // each daemon recovers by itself
 	}
 	// Only when all that follows from the recovery is in the journal does it
@@ -204,6 +223,7 @@ func (m *manager) start(ctx actor.Context) {
 	attached := func() {
 		if looked.Add(-1) == 0 {
 			m.keep.Settle()
+			system.Root.Send(self, allAttached{})
 		}
 	}
 	for _, d := range m.daemons {
@@ -215,6 +235,9 @@ func (m *manager) start(ctx actor.Context) {
 
 // recoveredAll: every daemon that was there before is looked after.
 type recoveredAll struct{}
+
+// allAttached: of each process that may live it is known whether it does.
+type allAttached struct{}
 
 // begun records that the manager has begun, and what it found.
 func (m *manager) begun() {
@@ -237,12 +260,13 @@ func (m *manager) adopt(name string, e entry) {
 		again = true // whatever is made later replaces one that failed
 		return d
 	})
-	var early []any
-	var named uint64
-	if d := m.daemons[name]; d != nil {
-		early, named = d.early, d.named
+	d := m.daemons[name]
+	if d == nil {
+		d = new(managed)
+		m.daemons[name], m.reverse = d, nil
 	}
-	m.daemons[name] = &managed{entry: e, pid: pid, named: named}
+	early := d.early
+	d.entry, d.pid, d.early = e, pid, nil
 	m.keys[spec.NameKey(name)] = name
 	for _, msg := range early {
 		m.ctx.Send(pid, msg)
@@ -251,20 +275,32 @@ func (m *manager) adopt(name string, e entry) {
 
 // project applies commits to the projection.
 func (m *manager) project(events []supervision.Event) {
+	touched, failed := make(map[string]bool, len(events)), make(map[string]bool)
 	for i := range events {
 		ev := &events[i]
 		d := m.daemons[ev.Daemon]
 		if d == nil {
 			continue
 		}
-		if ev.Kind == supervision.EventRemoved {
+		touched[ev.Daemon] = true
+		switch ev.Kind {
+		case supervision.EventRemoved:
 			delete(m.daemons, ev.Daemon)
 			delete(m.keys, spec.NameKey(ev.Daemon))
 			m.dying[ev.Daemon] = nil
+			m.reverse = nil
 			continue
+		case supervision.EventChanged, supervision.EventRegistered:
+			m.reverse = nil
 		}
 		d.take(ev)
+		if d.rec.State == supervision.Failed {
+			failed[ev.Daemon] = true
+		} else {
+			delete(failed, ev.Daemon)
+		}
 	}
+	m.lookAround(touched, failed)
 }
 
 // append commits events; then is called once they are.
@@ -293,7 +329,8 @@ func (m *manager) pick(s api.Selector) selection {
 	add := func(name string) {
 		if !seen[name] {
 			seen[name] = true
-			out.daemons = append(out.daemons, selected{name, m.daemons[name].entry})
+			d := m.daemons[name]
+			out.daemons = append(out.daemons, selected{name: name, entry: d.entry, waitingFor: m.waitingFor(&d.entry)})
 		}
 	}
 	for _, asked := range s.Names {
@@ -327,8 +364,27 @@ func (m *manager) dispatch(msg dispatch) {
 		return
 	}
 	sel := m.pick(msg.Selector)
-	m.send(&sel, msg.Make)
+	command := func(reply func(outcome)) command { return msg.Make(reply).(command) }
+	switch {
+	case msg.Pull != nil:
+		m.startWithNeeds(&sel, command, msg.Pull)
+	case msg.DependentsFirst:
+		m.stopInOrder(&sel, command, msg.Force)
+	case msg.Removal:
+		m.remove(&sel, msg.Force, command)
+	default:
+		m.send(&sel, msg.Make)
+	}
 	msg.give(sel, nil)
+}
+
+// order says in which order a command reaches daemons of which some depend on
+// others, and who else it is for.
+type order struct {
+	Pull            func(reply func(outcome)) command // starts what is needed, too
+	DependentsFirst bool                              // they are stopped before, and come back
+	Removal         bool
+	Force           bool
 }
 
 // send gives each daemon of sel a message, whose reply goes to sel.replies.
@@ -436,6 +492,10 @@ func (m *manager) register(msg register) {
 		msg.fail(e)
 		return
 	}
+	if err := m.entangled(fresh); err != nil {
+		msg.fail(err)
+		return
+	}
 	m.add(fresh, func(name string) bool { return slices.Contains(msg.Running, name) },
 		func() { msg.give(results, nil) }, msg.fail)
 }
@@ -459,6 +519,7 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 		}
 		// The name is taken from here on, so that nobody else takes it.
 		m.daemons[name] = &managed{entry: entry{reg: fresh[i], rec: rec}}
+		m.reverse = nil
 		m.keys[spec.NameKey(name)] = name
 		events[i] = supervision.Event{
 			Time: wallNow(), Daemon: name, Kind: supervision.EventRegistered, Detail: fresh[i].Source,
@@ -491,7 +552,7 @@ func (m *manager) enliven(r supervision.Registration) {
 		by = "autostart"
 	}
 	if d.rec.Wanted == supervision.WantRunning && !m.stopping {
-		m.tell(m.daemons[name], command{Input: supervision.Start{By: by}, Reply: func(outcome) {}})
+		m.commanded(m.daemons[name], command{Input: supervision.Start{By: by}, Reply: func(outcome) {}})
 	}
 }
 
@@ -523,6 +584,10 @@ func (m *manager) reconcile(msg reconcile) {
 			}
 		}
 		changes = append(changes, c)
+	}
+	if err := m.entangled(slices.Concat(fresh, changed)); err != nil {
+		msg.fail(err)
+		return
 	}
 	out := m.outdated(msg)
 	for _, name := range out {
@@ -588,14 +653,16 @@ func (m *manager) end(msg endManager) {
 	}
 	failpoint.Hit(failpoint.ShutdownBegin)
 	sel := m.pick(api.Selector{})
-	m.send(&sel, stopForShutdown(msg.Force))
 	if first {
+		m.stopInOrder(&sel, stopForShutdown(msg.Force), msg.Force)
 		m.awaitEnds(sel)
+		return
 	}
+	m.send(&sel, func(reply func(outcome)) any { return stopForShutdown(true)(reply) })
 }
 
-func stopForShutdown(force bool) func(func(outcome)) any {
-	return func(reply func(outcome)) any {
+func stopForShutdown(force bool) func(func(outcome)) command {
+	return func(reply func(outcome)) command {
 		return command{
 			Input: supervision.Stop{By: "shutdown", Shutdown: true, Force: force}, Until: untilGone, Reply: reply,
 		}

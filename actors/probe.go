@@ -204,7 +204,7 @@ func (p *prober) command() func() (platform.Command, error) {
 			if err != nil {
 				return platform.Command{}, err
 			}
-			cmd, err := launchCommand(d, "", a)
+			cmd, err := launchCommand(d, "", "", a)
 			if err != nil {
 				return platform.Command{}, err
 			}

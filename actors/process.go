@@ -24,7 +24,8 @@ type (
 		Spec        *spec.Daemon
 		Account     *platform.Account
 		Capture     Capture
-		Err         error // no such user, or the output can't be captured
+		Notify      string // where it says something about itself; may be empty
+		Err         error  // no such user, or the output can't be captured
 	}
 	attach struct {
 		Incarnation string
@@ -237,7 +238,7 @@ func (p *process) start(msg launch) (platform.Process, error) {
 	if msg.Err != nil {
 		return nil, msg.Err
 	}
-	cmd, err := launchCommand(msg.Spec, msg.Incarnation, msg.Account)
+	cmd, err := launchCommand(msg.Spec, msg.Incarnation, msg.Notify, msg.Account)
 	if err != nil {
 		return nil, err
 	}

@@ -130,12 +130,12 @@ func (m *manager) prune(msg prune) {
 		case d.named > msg.turn || !slices.Contains(still, name):
 			stays[name] = true
 		default:
-			sel.daemons = append(sel.daemons, selected{name, d.entry})
+			sel.daemons = append(sel.daemons, selected{name: name, entry: d.entry})
 		}
 	}
-	m.send(&sel, func(reply func(outcome)) any {
+	m.stopInOrder(&sel, func(reply func(outcome)) command {
 		return command{Input: supervision.Remove{Force: true}, Until: untilGone, Reply: reply}
-	})
+	}, false)
 	changes := slices.DeleteFunc(msg.changes, func(c api.Change) bool {
 		return c.Change == api.ChangeRemoved && stays[c.Name]
 	})

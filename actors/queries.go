@@ -25,7 +25,7 @@ func (s *System) Status(ctx context.Context, q api.StatusQuery) ([]api.Daemon, e
 	slices.SortFunc(sel.daemons, func(a, b selected) int { return strings.Compare(a.name, b.name) })
 	out := make([]api.Daemon, len(sel.daemons))
 	for i, d := range sel.daemons {
-		out[i] = s.row(d.entry, q.At)
+		out[i] = s.row(d, q.At)
 	}
 	return out, nil
 }
@@ -42,7 +42,7 @@ func (s *System) Get(ctx context.Context, q api.GetQuery) (api.Details, error) {
 	e := sel.daemons[0].entry
 	d := e.reg.Spec
 	out := api.Details{
-		Daemon: s.row(e, q.At), Command: d.Command, DependsOn: []string{},
+		Daemon: s.row(sel.daemons[0], q.At), Command: d.Command, DependsOn: []string{},
 		EnvKeys: slices.AppendSeq([]string{}, maps.Keys(d.Env)),
 	}
 	slices.Sort(out.EnvKeys)
@@ -107,11 +107,12 @@ func (s *System) selected(ctx context.Context, sel api.Selector, at *time.Time) 
 }
 
 // row is a daemon's line in status, as of at or now.
-func (s *System) row(e entry, at *time.Time) api.Daemon {
+func (s *System) row(picked selected, at *time.Time) api.Daemon {
+	e := picked.entry
 	d := api.NewDaemon(&e.reg, &e.rec)
 	d.StdoutLog = logs.Path(s.capture.DataDir(), d.Name, logs.Stdout)
 	d.StderrLog = logs.Path(s.capture.DataDir(), d.Name, logs.Stderr)
-	d.Warnings = e.warnings
+	d.Warnings, d.WaitingFor = e.warnings, picked.waitingFor
 	if e.rec.Process.PID == 0 {
 		return d
 	}

@@ -114,7 +114,7 @@ func (s *System) runReload(ctx context.Context, d *spec.Daemon, pid int) ([]byte
 	// No incarnation of the daemon: who looks for those must not find it.
 	var id [8]byte
 	rand.Read(id[:]) // never fails, see crypto/rand
-	cmd, err := launchCommand(d, "reload-"+hex.EncodeToString(id[:]), account)
+	cmd, err := launchCommand(d, "reload-"+hex.EncodeToString(id[:]), "", account)
 	if err != nil {
 		return nil, fmt.Errorf("can't be run: %w", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/keeper"
 	"github.com/cyber-boost/syspulse/logs"
+	"github.com/cyber-boost/syspulse/notify"
 	"github.com/cyber-boost/syspulse/persist"
 	"github.com/cyber-boost/syspulse/platform"
 	"github.com/cyber-boost/syspulse/supervision"
@@ -181,6 +182,14 @@ func Start(o Options) (_ *System, err error) {
 		o.Logger.Warn(n)
 	}
 	s.closers = append(s.closers, s.alarms.stop, s.checks.stop)
+	s.notify, err = notify.Open(notify.Options{DataDir: o.DataDir, Store: o.Store, Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, func() { s.notify.Close() })
+	s.outputs = outputs{dir: s.capture.DataDir(), follow: func(sources []logs.Source) (*logs.Tail, error) {
+		return logs.NewTail(s.capture.DataDir(), s.capture, sources, logs.TailOptions{Follow: true, Cursors: true})
+	}}
 	if how := o.Store.FailedUpgrade(); how != "" {
 		s.found.Notices = append(s.found.Notices, "the new binary of an upgrade "+how+"; this is the one before it")
 	}

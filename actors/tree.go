@@ -7,6 +7,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/cyber-boost/syspulse/keeper"
+	"github.com/cyber-boost/syspulse/notify"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -26,6 +27,9 @@ type tree struct {
 	notes   notes // of the daemons' outputs
 	checks  *checks
 	probes  probes // what checks have shown
+	says    notes  // what daemons say of themselves (STATUS=)
+	notify  *notify.Receiver
+	outputs outputs
 
 	journal *actor.PID
 	batches atomic.Uint64

@@ -25,6 +25,7 @@ type waiter struct {
 	until       until
 	incarnation string // the one it is about; empty if that is yet to begin
 	changed     bool
+	healthy     bool  // it is ready when it is healthy
 	failed      error // the start did; told with the state that follows from that
 	reply       func(outcome)
 }
@@ -59,7 +60,7 @@ func (w *waiter) look(k supervision.Kind, rec *supervision.Record) (done bool, e
 	if w.failed != nil {
 		return true, w.failed
 	}
-	if k == supervision.EventStarting {
+	if k == supervision.EventStarting || k == supervision.EventWaiting {
 		w.incarnation = rec.Incarnation
 	}
 	ours := rec.Incarnation == w.incarnation
@@ -72,12 +73,21 @@ func (w *waiter) look(k supervision.Kind, rec *supervision.Record) (done bool, e
 			return true, nil // a one-shot that completed
 		}
 		return true, fmt.Errorf("%s before it was ready", rec.LastExit)
-	case ours && w.until == untilReady && rec.Ready:
+	case ours && w.until == untilReady && k == supervision.EventStopping && rec.Cause != "":
+		return true, errors.New(rec.Cause)
+	case ours && w.until == untilReady && rec.Ready && (!w.healthy || rec.Health == supervision.HealthHealthy):
 		return true, nil
+	case ours && w.until == untilReady && rec.Health == supervision.HealthUnhealthy && k == supervision.EventHealth:
+		return true, errors.New(rec.Reason)
 	case ours && w.until == untilExec && rec.Process.PID != 0 && rec.State != supervision.Stopping:
 		return true, nil
+	case w.until == untilExec && rec.State == supervision.Starting && rec.Waiting:
+		return true, nil // what it waits for may take long
 	}
-	if !live {
+	switch {
+	case rec.State == supervision.Failed && rec.Reason != "":
+		return true, errors.New(rec.Reason)
+	case !live:
 		return true, errStopped
 	}
 	return false, nil

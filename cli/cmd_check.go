@@ -30,6 +30,11 @@ func (a *app) cmdCheck() *cobra.Command {
 			}
 			out := report{OK: true, Files: []fileJSON{}, Problems: spec.Problems{}, Warnings: []spec.Warning{}}
 			set, err := spec.Load(paths...)
+			if err == nil {
+				if missing := set.Missing(); len(missing) > 0 {
+					err = missing
+				}
+			}
 			if err != nil {
 				if a.json {
 					out.OK = false

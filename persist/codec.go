@@ -15,7 +15,7 @@ import (
 // eventSchema is the version of journalpb.Event that this build writes. It
 // rises with every field that is added and tells a later build which fields a
 // zero means something in; reading does not depend on it.
-const eventSchema = 1
+const eventSchema = 2
 
 func timeToPB(t time.Time) *journalpb.Time {
 	if t.IsZero() {
@@ -53,6 +53,9 @@ func recordToPB(r *supervision.Record) *journalpb.Record {
 		After:         string(r.After),
 		Ended:         r.Ended,
 		Leftovers:     r.Leftovers,
+		Waiting:       r.Waiting,
+		Completed:     r.Completed,
+		Cause:         []byte(r.Cause),
 	}
 	if r.Process != (supervision.Identity{}) {
 		p.Process = &journalpb.Identity{
@@ -103,6 +106,9 @@ func recordFromPB(p *journalpb.Record) *supervision.Record {
 		After:         supervision.After(p.After),
 		Ended:         p.Ended,
 		Leftovers:     p.Leftovers,
+		Waiting:       p.Waiting,
+		Completed:     p.Completed,
+		Cause:         string(p.Cause),
 	}
 }
 

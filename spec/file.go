@@ -418,7 +418,17 @@ func checkDependencies(files []*File) Problems {
 			named = append(named, d)
 		}
 	}
-	ps := checkGraph(named, nil, false)
+	return placed(checkGraph(named, nil, false), files)
+}
+
+// Missing are the dependencies on daemons that none of the files has: a manager
+// may have them, or not.
+func (s *Set) Missing() Problems {
+	return placed(checkGraph(s.Daemons(), nil, true), s.Files)
+}
+
+// placed gives problems their places in the files.
+func placed(ps Problems, files []*File) Problems {
 	for i, p := range ps {
 		for _, f := range files {
 			if line, col, ok := f.Position(p.Daemon, p.Key); ok {

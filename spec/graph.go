@@ -31,15 +31,15 @@ func checkGraph(daemons, registered []*Daemon, complete bool) Problems {
 			on := all[dep.Name]
 			switch {
 			case on == nil && complete:
-				hint := "add it, too, or take it out"
+				hint := "give its file, too, or take it out"
 				if near := Nearest(dep.Name, names); near != "" {
 					hint = fmt.Sprintf("did you mean %q?", near)
 				}
-				ps = append(ps, Problem{Daemon: d.Name, Key: key, Message: fmt.Sprintf("there is no daemon %s", quote(dep.Name)), Hint: hint})
+				ps = append(ps, Problem{Daemon: d.Name, Key: key, Message: fmt.Sprintf("there is no daemon %s (%s -> %s)", quote(dep.Name), d.Name, dep.Name), Hint: hint})
 			case on != nil && dep.Condition == ConditionHealthy && on.Ready == nil && on.HealthCheck == nil:
 				ps = append(ps, Problem{
 					Daemon: d.Name, Key: key,
-					Message: fmt.Sprintf("%s can't become healthy: it has neither ready nor health_check", quote(dep.Name)),
+					Message: fmt.Sprintf("%s can't become healthy (%s -> %s): it has neither ready nor health_check", quote(dep.Name), d.Name, dep.Name),
 					Hint:    `give it one of them, or write condition = "started"`,
 				})
 			}

@@ -12,14 +12,10 @@ var notYet = []struct {
 	key, what string
 	field     func(*Daemon) any // what the key sets
 }{
-	{"health_check", "no health checks are made", func(d *Daemon) any { return d.HealthCheck }},
-	{"ready", "a daemon counts as started when its program runs", func(d *Daemon) any { return d.Ready }},
 	{"resource_limits", "no limits are enforced", func(d *Daemon) any { return d.ResourceLimits }},
 	{"schedule", "it runs when it is started, not at these times", func(d *Daemon) any { return d.Schedule }},
 	{"schedule_policy", "there are no schedules", func(d *Daemon) any { return d.SchedulePolicy }},
-	{"depends_on", "daemons don't wait for each other", func(d *Daemon) any { return d.DependsOn }},
 	{"group", "there are no group strategies", func(d *Daemon) any { return d.Group }},
-	{"watchdog_secs", "nobody watches for WATCHDOG=1", func(d *Daemon) any { return d.Watchdog }},
 	{"nice", "the manager's value is inherited", func(d *Daemon) any { return d.Nice }},
 	{"oom_score_adj", "the manager's value is inherited", func(d *Daemon) any { return d.OOMScoreAdj }},
 	{"log_config.max_size_bytes", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.MaxSizeBytes }},

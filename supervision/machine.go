@@ -1,6 +1,7 @@
 package supervision
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -26,6 +27,7 @@ type Machine struct {
 	killAfter time.Duration
 	timer     uint64 // generation of the armed timer; an older one that fires is ignored
 	removed   bool   // it was taken out; nothing happens to it any more
+	probed    bool   // its process is probed
 
 	out Outcome
 	env Env
@@ -72,7 +74,7 @@ type (
 		By       string
 		Force    bool           // kill at once
 		Timeout  *time.Duration // instead of stop_timeout_secs
-		Shutdown bool           // the manager stops it: what is wanted does not change
+		Shutdown bool           // the manager stops it, or it is stopped along with another: what is wanted does not change
 	}
 	// Restart stops it, if it runs, and starts it.
 	Restart struct {
@@ -185,6 +187,14 @@ type (
 	Retire struct{}
 	// Gone: the daemon was removed.
 	Gone struct{}
+	// Probe begins to look at an incarnation's health, and at its readiness
+	// unless Ready; or goes on with other settings.
+	Probe struct {
+		Incarnation string
+		Ready       bool
+	}
+	// Unprobe ends that.
+	Unprobe struct{}
 )
 
 func (Fork) effect()   {}
@@ -196,6 +206,9 @@ func (Arm) effect()    {}
 func (Disarm) effect() {}
 func (Retire) effect() {}
 func (Gone) effect()   {}
+
+func (Probe) effect()   {}
+func (Unprobe) effect() {}
 
 // Errors of commands.
 var (
@@ -237,15 +250,34 @@ func (m *Machine) want(w Wanted, ended bool, by string) {
 	}
 }
 
-// begin starts a new incarnation. The intent is committed before the fork.
+// begin starts a new incarnation, at once if it depends on nothing.
 func (m *Machine) begin(why string) {
 	m.forced = false
-	m.Rec.State, m.Rec.After, m.Rec.Reason = Starting, AfterNone, ""
+	m.Rec.State, m.Rec.After, m.Rec.Reason, m.Rec.Cause = Starting, AfterNone, "", ""
 	m.Rec.Incarnation, m.Rec.Process, m.Rec.Leftovers = m.env.NewID(), Identity{}, false
-	m.Rec.Ready, m.Rec.Adopted = false, false
+	m.Rec.Ready, m.Rec.Adopted, m.Rec.Completed = false, false, false
 	m.Rec.NextRestartAt = time.Time{}
+	m.Rec.Health = firstHealth(m.Reg.Spec)
+	if m.Rec.Waiting = len(m.Reg.Spec.DependsOn) > 0; m.Rec.Waiting {
+		m.event(EventWaiting, "%s", why)
+		return
+	}
+	m.fork(why)
+}
+
+// fork has the process started. The intent is committed before.
+func (m *Machine) fork(why string) {
+	m.Rec.Waiting = false
 	m.event(EventStarting, "%s", why)
 	m.do(Fork{m.Rec.Incarnation})
+}
+
+// firstHealth is what is known of the health of what was just started.
+func firstHealth(d *spec.Daemon) Health {
+	if d.HealthCheck == nil {
+		return HealthNotConfigured
+	}
+	return HealthUnknown
 }
 
 func (in Start) apply(m *Machine) {
@@ -291,6 +323,12 @@ func (in Stop) apply(m *Machine) {
 		m.event(EventStopped, "%s while waiting for a restart", in.By)
 		m.do(Retire{})
 	case Starting, Running:
+		if m.Rec.Waiting {
+			m.rest(Stopped, "")
+			m.event(EventStopped, "%s while it waited", in.By)
+			m.do(Retire{})
+			return
+		}
 		m.stop(AfterNone, in.By, in.Force, in.Timeout)
 	case Stopping:
 		switch {
@@ -308,6 +346,10 @@ func (in Stop) apply(m *Machine) {
 func (in Restart) apply(m *Machine) {
 	switch m.Rec.State {
 	case Starting, Running:
+		if m.Rec.Waiting {
+			Start{By: in.By}.apply(m)
+			return
+		}
 		m.want(WantRunning, false, in.By)
 		m.stop(AfterStart, in.By, in.Force, nil)
 	case Stopping:
@@ -338,6 +380,11 @@ func (in Remove) apply(m *Machine) {
 			return
 		}
 		m.want(WantStopped, true, "remove")
+		if m.Rec.Waiting {
+			m.do(Retire{})
+			m.remove()
+			return
+		}
 		if m.Rec.State == Stopping {
 			m.Rec.After = AfterRemove
 			m.event(EventStopping, "remove")
@@ -352,11 +399,19 @@ func (in Change) apply(m *Machine) {
 		m.out.Err = ErrRemoving
 		return
 	}
+	before := m.Reg.Spec
 	m.Reg = in.Reg
 	m.Rec.Attempt = 0
+	if (before.HealthCheck == nil) != (in.Reg.Spec.HealthCheck == nil) {
+		m.Rec.Health = firstHealth(in.Reg.Spec)
+	}
 	m.event(EventChanged, "")
 	m.out.Events[len(m.out.Events)-1].Spec = &in.Reg
+	if m.Rec.Waiting {
+		return // it starts with the new one
+	}
 	if !in.Restart {
+		m.reprobe(before)
 		return
 	}
 	switch m.Rec.State {
@@ -370,6 +425,10 @@ func (in Change) apply(m *Machine) {
 
 // stop begins to end the current incarnation.
 func (m *Machine) stop(after After, by string, force bool, timeout *time.Duration) {
+	m.unprobe()
+	if m.Rec.State == Starting && m.Rec.Process != (Identity{}) {
+		m.disarm() // the wait for its readiness
+	}
 	m.Rec.State, m.Rec.After, m.Rec.Ready = Stopping, after, false
 	m.forced = force
 	m.killAfter = m.Reg.Spec.StopTimeout.Duration()
@@ -380,6 +439,13 @@ func (m *Machine) stop(after After, by string, force bool, timeout *time.Duratio
 	if m.Rec.Process != (Identity{}) {
 		m.end(m.Reg.Spec.KillMode)
 	} // else the fork is under way, and Forked goes on from here
+}
+
+// condemn ends an incarnation for a fault that the manager has found in it. Its
+// end is a failure, and its policy answers.
+func (m *Machine) condemn(cause string) {
+	m.Rec.Cause, m.Rec.Reason = cause, cause
+	m.stop(AfterPolicy, cause, false, nil)
 }
 
 // hurry applies --force or --timeout of another command to a stop under way.
@@ -408,8 +474,8 @@ func (m *Machine) end(mode spec.KillMode) {
 // rest puts the machine into a state in which nothing goes on.
 func (m *Machine) rest(s State, reason string) {
 	m.forced = false
-	m.Rec.State, m.Rec.Reason, m.Rec.After = s, reason, AfterNone
-	m.Rec.Process, m.Rec.Leftovers = Identity{}, false
+	m.Rec.State, m.Rec.Reason, m.Rec.After, m.Rec.Cause = s, reason, AfterNone, ""
+	m.Rec.Process, m.Rec.Leftovers, m.Rec.Waiting = Identity{}, false, false
 	m.Rec.Ready, m.Rec.NextRestartAt = false, time.Time{}
 }
 
@@ -432,8 +498,7 @@ func (in Forked) apply(m *Machine) {
 	}
 	m.Rec.Process, m.Rec.StartedAt, m.Rec.UpSince = in.Process, in.At, in.Boot
 	if m.Rec.State == Starting {
-		m.Rec.State, m.Rec.Ready = Running, true
-		m.event(EventStarted, "pid %d", in.Process.PID)
+		m.runs(EventStarted)
 		return
 	}
 	m.event(EventStarted, "pid %d, while it is being stopped", in.Process.PID)
@@ -450,12 +515,24 @@ func (in Attached) apply(m *Machine) {
 	m.Rec.Process, m.Rec.Adopted = in.Process, true
 	switch m.Rec.State {
 	case Starting, Running:
-		m.Rec.State, m.Rec.Ready = Running, true
-		m.event(EventAdopted, "pid %d", in.Process.PID)
+		m.runs(EventAdopted)
 	case Stopping:
 		m.event(EventAdopted, "pid %d, while it is being stopped", in.Process.PID)
 		m.killAfter = m.Reg.Spec.StopTimeout.Duration()
 		m.end(m.Reg.Spec.KillMode)
+	}
+}
+
+// runs goes on with a process that is there: exec has succeeded.
+func (m *Machine) runs(k Kind) {
+	r := m.Reg.Spec.Ready
+	if r == nil || m.Rec.State == Running {
+		m.Rec.State, m.Rec.Ready = Running, true
+	}
+	m.event(k, "pid %d", m.Rec.Process.PID)
+	m.probe()
+	if !m.Rec.Ready && r.Timeout > 0 {
+		m.arm(r.Timeout.Duration() - (m.env.Boot - m.Rec.UpSince))
 	}
 }
 
@@ -522,12 +599,17 @@ func (in Exited) apply(m *Machine) {
 		}
 		return
 	}
+	m.unprobe()
 	if m.Rec.UpSince > 0 {
 		m.Rec.Attempt = m.Rec.AttemptAfter(in.Boot-m.Rec.UpSince, m.Reg.Spec.RestartPolicy)
 	}
 	m.Rec.Exited, m.Rec.LastExit = true, in.Exit
 	m.Rec.StoppedAt, m.Rec.Process, m.Rec.Ready = in.At, Identity{}, false
 	stopping := m.Rec.State == Stopping
+	m.Rec.Completed = !stopping && !Failure(m.Reg.Spec.RestartPolicy, in.Exit)
+	if m.Rec.State == Starting {
+		m.disarm() // the wait for its readiness
+	}
 	switch {
 	case in.Empty && stopping:
 		m.event(EventExited, "%s", in.Exit)
@@ -566,7 +648,7 @@ func (m *Machine) gone() {
 		m.do(Retire{})
 		m.remove()
 	case AfterPolicy:
-		m.answer(Failure(m.Reg.Spec.RestartPolicy, m.Rec.LastExit), m.Rec.LastExit.String())
+		m.answer(m.failure(), cmp.Or(m.Rec.Cause, m.Rec.LastExit.String()))
 	default:
 		m.rest(Stopped, "")
 		m.event(EventStopped, "")
@@ -578,7 +660,12 @@ func (m *Machine) gone() {
 // restart.
 func (m *Machine) restarts() bool {
 	p := m.Reg.Spec.RestartPolicy
-	return Decide(p, Ending{Failure: Failure(p, m.Rec.LastExit), Attempt: m.Rec.Attempt}, 0).Restart
+	return Decide(p, Ending{Failure: m.failure(), Attempt: m.Rec.Attempt}, 0).Restart
+}
+
+// failure says whether the last exit counts as one.
+func (m *Machine) failure() bool {
+	return m.Rec.Cause != "" || Failure(m.Reg.Spec.RestartPolicy, m.Rec.LastExit)
 }
 
 // answer asks the restart policy what follows the end of an incarnation.
@@ -623,6 +710,10 @@ func (in TimerFired) apply(m *Machine) {
 	switch m.Rec.State {
 	case Backoff:
 		m.restart(m.Rec.Reason)
+	case Starting:
+		if r := m.Reg.Spec.Ready; r != nil && m.Rec.Process != (Identity{}) {
+			m.condemn(fmt.Sprintf("it was not ready within %s", r.Timeout.Duration()))
+		}
 	case Stopping:
 		m.forced = true
 		m.event(EventStopping, "still there after %s: killed", m.killAfter)
@@ -637,6 +728,9 @@ func (in Recover) apply(m *Machine) {
 	}
 	switch m.Rec.State {
 	case Starting, Running, Stopping:
+		if m.Rec.Waiting {
+			return // whoever keeps the order tells it to go on
+		}
 		if m.Rec.Leftovers {
 			m.do(Sweep{m.Rec.Incarnation})
 			return
@@ -661,7 +755,7 @@ func (in Recover) apply(m *Machine) {
 func (m *Machine) begun(bootID string) bool {
 	switch m.Rec.State {
 	case Starting:
-		return m.Rec.Process == (Identity{}) || m.Rec.Process.BootID == bootID
+		return !m.Rec.Waiting && (m.Rec.Process == (Identity{}) || m.Rec.Process.BootID == bootID)
 	case Running, Stopping:
 		return m.Rec.Process.BootID == bootID
 	}

@@ -83,11 +83,15 @@ type Record struct {
 	StoppedAt   time.Time
 	UpSince     time.Duration // StartedAt on the platform's boot clock; steps of the wall clock don't touch it
 	Leftovers   bool          // the main process is dead, others of its tree are left
-	Ready       bool
+	Waiting     bool          // state starting: for what it depends on; nothing was forked yet
+	Ready       bool          // it said so, or its check did; without `ready`: exec succeeded
 	Adopted     bool
 
 	Exited   bool // LastExit is valid
 	LastExit Exit
+
+	Completed bool   // it exited by itself and with success, and was not started since
+	Cause     string // state stopping: why the manager itself ends it, which makes that a failure
 
 	RestartCount int64 // automatic restarts since registration
 	Attempt      int   // restarts that count against max_retries, as of the event; see AttemptAfter
@@ -118,6 +122,7 @@ const (
 	EventChanged       Kind = "changed" // another spec
 	EventRemoved       Kind = "removed"
 	EventWanted        Kind = "wanted"   // a command changed what is wanted
+	EventWaiting       Kind = "waiting"  // for what it depends on
 	EventStarting      Kind = "starting" // start intent, before the fork
 	EventStarted       Kind = "started"  // exec succeeded, the pid is known
 	EventReady         Kind = "ready"

@@ -226,6 +226,9 @@ type Record struct {
 	After         string                 `protobuf:"bytes,17,opt,name=after,proto3" json:"after,omitempty"`
 	Ended         bool                   `protobuf:"varint,18,opt,name=ended,proto3" json:"ended,omitempty"`
 	Leftovers     bool                   `protobuf:"varint,19,opt,name=leftovers,proto3" json:"leftovers,omitempty"`
+	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Completed     bool                   `protobuf:"varint,21,opt,name=completed,proto3" json:"completed,omitempty"`
+	Cause         []byte                 `protobuf:"bytes,22,opt,name=cause,proto3" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,6 +394,27 @@ func (x *Record) GetLeftovers() bool {
 		return x.Leftovers
 	}
 	return false
+}
+
+func (x *Record) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
+}
+
+func (x *Record) GetCompleted() bool {
+	if x != nil {
+		return x.Completed
+	}
+	return false
+}
+
+func (x *Record) GetCause() []byte {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
 }
 
 type Identity struct {
@@ -805,7 +829,7 @@ const file_journal_proto_rawDesc = "" +
 	"\fregistration\x18\b \x01(\v2!.syspulse.journal.v1.RegistrationR\fregistration\x12\x17\n" +
 	"\aboot_id\x18\t \x01(\tR\x06bootId\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\tR\aversion\"\xa7\x05\n" +
+	" \x01(\tR\aversion\"\xf5\x05\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06wanted\x18\x02 \x01(\tR\x06wanted\x12\x16\n" +
@@ -828,7 +852,10 @@ const file_journal_proto_rawDesc = "" +
 	"\x0fnext_restart_at\x18\x10 \x01(\v2\x19.syspulse.journal.v1.TimeR\rnextRestartAt\x12\x14\n" +
 	"\x05after\x18\x11 \x01(\tR\x05after\x12\x14\n" +
 	"\x05ended\x18\x12 \x01(\bR\x05ended\x12\x1c\n" +
-	"\tleftovers\x18\x13 \x01(\bR\tleftovers\"T\n" +
+	"\tleftovers\x18\x13 \x01(\bR\tleftovers\x12\x18\n" +
+	"\awaiting\x18\x14 \x01(\bR\awaiting\x12\x1c\n" +
+	"\tcompleted\x18\x15 \x01(\bR\tcompleted\x12\x14\n" +
+	"\x05cause\x18\x16 \x01(\fR\x05cause\"T\n" +
 	"\bIdentity\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x1d\n" +

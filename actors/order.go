@@ -1,0 +1,440 @@
+package actors
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
+	"github.com/cyber-boost/syspulse/supervision"
+)
+
+// The root keeps the order among daemons. A daemon that depends on others waits
+// before its fork, and the root, whose projection shows them all, tells it to go
+// on, to rest or that it has failed. Nothing of that is kept: it follows from the
+// records, so that another manager comes to the same.
+
+// isMet says whether a dependency is as it has to be.
+func isMet(dep spec.Dependency, on *entry) bool {
+	rec, d := &on.rec, on.reg.Spec
+	up := rec.Process.PID != 0 && (rec.State == supervision.Starting || rec.State == supervision.Running)
+	switch condition(dep, d) {
+	case spec.ConditionCompleted:
+		return rec.Completed
+	case spec.ConditionHealthy:
+		return up && rec.Ready && (d.HealthCheck == nil || rec.Health == supervision.HealthHealthy)
+	default:
+		return up || rec.Completed // what has completed was started
+	}
+}
+
+// condition is what is asked of a dependency, the default filled in.
+func condition(dep spec.Dependency, on *spec.Daemon) spec.Condition {
+	switch {
+	case dep.Condition != "":
+		return dep.Condition
+	case on.Ready != nil || on.HealthCheck != nil:
+		return spec.ConditionHealthy
+	}
+	return spec.ConditionStarted
+}
+
+// verdict is what follows for a daemon from those that it depends on.
+type verdict int
+
+const (
+	proceed verdict = iota // all is as it has to be
+	wait                   // it will be, maybe
+	rest                   // not before somebody wants something running
+	fail                   // something that it waits for has just failed for good
+)
+
+// judge looks at what d depends on. failed are the daemons that have just failed
+// for good. about says whom the verdict is for.
+func (m *manager) judge(d *managed, failed map[string]bool) (v verdict, about string) {
+	worst := func(now verdict, name string) {
+		if now > v {
+			v, about = now, name
+		}
+	}
+	for _, dep := range d.reg.Spec.DependsOn {
+		on := m.daemons[dep.Name]
+		switch {
+		case on == nil:
+			worst(rest, dep.Name)
+		case on.pending > 0: // what was commanded is not in its record yet
+			worst(wait, dep.Name)
+		case isMet(dep, &on.entry):
+		case failed[dep.Name]:
+			worst(fail, dep.Name)
+		case on.rec.State == supervision.Failed, on.rec.State == supervision.Stopped, on.rec.Wanted == supervision.WantStopped:
+			worst(rest, dep.Name)
+		default:
+			worst(wait, dep.Name)
+		}
+	}
+	return v, about
+}
+
+// look tells a daemon that waits or rests what follows for it.
+func (m *manager) look(name string, failed map[string]bool) {
+	d := m.daemons[name]
+	if d == nil || d.pid == nil || m.stopping || !m.settled {
+		return
+	}
+	rec := &d.rec
+	switch {
+	case rec.State == supervision.Starting && rec.Waiting:
+		switch v, on := m.judge(d, failed); v {
+		case proceed:
+			m.advise(d, supervision.Proceed{Incarnation: rec.Incarnation})
+		case rest:
+			m.advise(d, supervision.Rest{Incarnation: rec.Incarnation, For: on})
+		case fail:
+			reason := fmt.Sprintf("it depends on %s, which has failed", on)
+			if why := m.daemons[on].rec.Reason; why != "" {
+				reason += ": " + why
+			}
+			m.advise(d, supervision.DependencyFailed{Incarnation: rec.Incarnation, Reason: reason})
+		}
+	case isResting(rec) && d.held == 0 && d.pending == 0:
+		if v, _ := m.judge(d, nil); v == proceed || v == wait {
+			m.advise(d, supervision.Resume{})
+		}
+	}
+}
+
+func isResting(rec *supervision.Record) bool {
+	return rec.State == supervision.Stopped && rec.Wanted == supervision.WantRunning
+}
+
+func (m *manager) advise(d *managed, in supervision.Input) { m.ctx.Send(d.pid, observed{in}) }
+
+// lookAround goes on from what has happened to some daemons.
+func (m *manager) lookAround(touched, failed map[string]bool) {
+	for name := range touched {
+		// What was never to wait can rest only if it had to before a change.
+		if d := m.daemons[name]; d != nil && (len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting) {
+			m.look(name, nil)
+		}
+		for _, other := range m.dependents(name) {
+			m.look(other, failed)
+		}
+	}
+}
+
+// lookAtAll is for when much may have changed.
+func (m *manager) lookAtAll() {
+	for name, d := range m.daemons {
+		if len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting {
+			m.look(name, nil)
+		}
+	}
+}
+
+// dependents are the registered daemons that depend on one, sorted.
+func (m *manager) dependents(name string) []string {
+	if m.reverse == nil {
+		m.reverse = make(map[string][]string)
+		for other, d := range m.daemons {
+			for _, dep := range d.reg.Spec.DependsOn {
+				m.reverse[dep.Name] = append(m.reverse[dep.Name], other)
+			}
+		}
+		for _, others := range m.reverse {
+			slices.Sort(others)
+		}
+	}
+	return m.reverse[name]
+}
+
+// waitingFor are those of its dependencies that keep a daemon from running.
+func (m *manager) waitingFor(e *entry) []string {
+	out := []string{}
+	if !(e.rec.State == supervision.Starting && e.rec.Waiting) && !isResting(&e.rec) {
+		return out
+	}
+	for _, dep := range e.reg.Spec.DependsOn {
+		if on := m.daemons[dep.Name]; on == nil || !isMet(dep, &on.entry) {
+			out = append(out, dep.Name)
+		}
+	}
+	return out
+}
+
+// commanded sends a daemon a command that changes what is wanted of it. Until
+// that is in its record, nobody judges by the record.
+func (m *manager) commanded(d *managed, c command) {
+	d.pending++
+	system, self := m.ctx.ActorSystem(), m.ctx.Self()
+	c.Recorded = sync.OnceFunc(func() { system.Root.Send(self, recorded{d}) })
+	m.tell(d, c)
+}
+
+// recorded: a command is in the record of its daemon.
+type recorded struct{ d *managed }
+
+func (m *manager) recorded(msg recorded) {
+	msg.d.pending--
+	name := msg.d.reg.Spec.Name
+	if m.daemons[name] == msg.d {
+		m.lookAround(map[string]bool{name: true}, nil)
+	}
+}
+
+// startWithNeeds dispatches a command that wants daemons running, and starts what they
+// need and isn't on its way.
+func (m *manager) startWithNeeds(sel *selection, message, pull func(reply func(outcome)) command) {
+	asked := make(map[string]bool, len(sel.daemons))
+	for _, d := range sel.daemons {
+		asked[d.name] = true
+	}
+	seen := make(map[string]error)
+	var visit func(name string) error
+	visit = func(name string) error {
+		if err, ok := seen[name]; ok {
+			return err
+		}
+		seen[name] = nil
+		m.unplan(name)
+		var failed error
+		for _, dep := range m.daemons[name].reg.Spec.DependsOn {
+			on := m.daemons[dep.Name]
+			if on == nil {
+				failed = api.Conflict(name, "%s depends on %s, which is not registered; add that, or take it out of depends_on", name, dep.Name)
+				continue
+			}
+			if err := visit(dep.Name); err != nil && failed == nil {
+				failed = err
+			}
+			if !asked[dep.Name] && !isMet(dep, &on.entry) && !onItsWay(&on.rec) {
+				asked[dep.Name] = true
+				sel.daemons = append(sel.daemons, selected{name: dep.Name, entry: on.entry, pulledIn: true})
+			}
+		}
+		seen[name] = failed
+		return failed
+	}
+	for _, d := range slices.Clone(sel.daemons) {
+		_ = visit(d.name)
+	}
+	replies := make(chan reply, len(sel.daemons))
+	sel.replies = replies
+	for _, s := range slices.Backward(sel.daemons) { // those that were pulled in first
+		answer := m.asked.once(s.name, replies)
+		if err := seen[s.name]; err != nil {
+			answer(outcome{state: s.rec.State, err: err})
+			continue
+		}
+		make := message
+		if s.pulledIn {
+			make = pull
+		}
+		m.commanded(m.daemons[s.name], make(answer))
+	}
+}
+
+// onItsWay says whether a daemon that is wanted running needs no command for
+// that.
+func onItsWay(rec *supervision.Record) bool {
+	switch rec.State {
+	case supervision.Starting, supervision.Running:
+		return rec.Wanted == supervision.WantRunning
+	}
+	return false
+}
+
+// plan is a stop of several daemons of which some depend on others: each is
+// stopped once nothing is left of those that depend on it. What isn't wanted
+// stopped itself stays wanted, and is held meanwhile.
+type plan struct {
+	left    int
+	waits   map[string]int // how many others must be gone before
+	steps   map[string]func()
+	answers map[string]func(outcome)
+	members map[string]*managed
+	needs   map[string][]string // whom among them each depends on
+}
+
+// planned: a step of a plan is done.
+type planned struct {
+	p    *plan
+	name string
+}
+
+// stopInOrder sends the selected daemons what message makes, and stops what runs
+// and depends on them before that.
+func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) command, force bool) {
+	p := &plan{waits: make(map[string]int), steps: make(map[string]func()), answers: make(map[string]func(outcome)), members: make(map[string]*managed), needs: make(map[string][]string)}
+	replies := make(chan reply, len(sel.daemons))
+	sel.replies = replies
+	system, self := m.ctx.ActorSystem(), m.ctx.Self()
+	join := func(name string, answer func(outcome), message func(reply func(outcome)) command) {
+		d := m.daemons[name]
+		p.members[name] = d
+		d.held++
+		done := sync.OnceFunc(func() { system.Root.Send(self, planned{p, name}) })
+		p.answers[name] = func(o outcome) {
+			answer(o)
+			done()
+		}
+		p.steps[name] = func() { m.commanded(d, message(p.answers[name])) }
+	}
+	var names []string
+	for _, s := range sel.daemons {
+		join(s.name, m.asked.once(s.name, replies), message)
+		names = append(names, s.name)
+	}
+	for i := 0; i < len(names); i++ { // it grows
+		name := names[i]
+		for _, other := range m.dependents(name) {
+			if p.members[other] == nil && isLive(m.daemons[other].rec.State) {
+				join(other, func(outcome) {}, func(reply func(outcome)) command {
+					return command{
+						Input: supervision.Stop{By: name + " is stopped", Shutdown: true, Force: force}, Until: untilGone, Reply: reply,
+					}
+				})
+				names = append(names, other)
+			}
+		}
+	}
+	p.left = len(names)
+	for _, name := range names {
+		for _, dep := range m.daemons[name].reg.Spec.DependsOn {
+			if p.members[dep.Name] != nil {
+				p.needs[name] = append(p.needs[name], dep.Name)
+				p.waits[dep.Name]++
+			}
+		}
+	}
+	m.plans = append(m.plans, p)
+	for _, name := range names {
+		if p.waits[name] == 0 {
+			p.step(name)
+		}
+	}
+	if len(p.steps) == len(names) {
+		for name := range p.steps { // they depend on each other in a circle
+			p.step(name)
+		}
+	}
+}
+
+func (p *plan) step(name string) {
+	if f := p.steps[name]; f != nil {
+		delete(p.steps, name)
+		f()
+	}
+}
+
+// planned goes on with those that had to wait.
+func (m *manager) planned(msg planned) {
+	p := msg.p
+	p.left--
+	for _, on := range p.needs[msg.name] {
+		if p.waits[on]--; p.waits[on] == 0 {
+			p.step(on)
+		}
+	}
+	if p.left > 0 {
+		return
+	}
+	m.plans = slices.DeleteFunc(m.plans, func(q *plan) bool { return q == p })
+	touched := make(map[string]bool)
+	for name, d := range p.members {
+		d.held--
+		touched[name] = true
+	}
+	m.lookAround(touched, nil)
+}
+
+// unplan takes a daemon that is needed now out of the stops that wait.
+func (m *manager) unplan(name string) {
+	for _, p := range m.plans {
+		if p.steps[name] != nil {
+			delete(p.steps, name)
+			p.answers[name](outcome{state: m.daemons[name].rec.State, err: api.Conflict(name, "%s was started again before it was stopped", name)})
+		}
+	}
+}
+
+// remove takes daemons out, and what depends on them stops before. It is refused
+// without force where something does.
+func (m *manager) remove(sel *selection, force bool, message func(reply func(outcome)) command) {
+	if force {
+		m.stopInOrder(sel, message, false)
+		return
+	}
+	going := make(map[string]bool, len(sel.daemons))
+	for _, d := range sel.daemons {
+		going[d.name] = true
+	}
+	replies := make(chan reply, len(sel.daemons))
+	sel.replies = replies
+	for _, s := range sel.daemons {
+		answer := m.asked.once(s.name, replies)
+		others := slices.DeleteFunc(slices.Clone(m.dependents(s.name)), func(other string) bool { return going[other] })
+		if len(others) > 0 {
+			answer(outcome{state: s.rec.State, err: api.Conflict(s.name,
+				"%s %s; remove that, too, or use --force, which leaves it registered and waiting", dependOn(others), s.name)})
+			continue
+		}
+		m.tell(m.daemons[s.name], message(answer))
+	}
+}
+
+// dependOn begins a sentence about those that depend on something.
+func dependOn(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0] + " depends on"
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last] + " depend on"
+}
+
+// entangled says what is wrong with the dependencies of daemons that are about to
+// be registered or changed; nil if nothing is.
+func (m *manager) entangled(news []supervision.Registration) error {
+	if len(news) == 0 {
+		return nil
+	}
+	var daemons, others []*spec.Daemon
+	named := make(map[string]bool, len(news))
+	for _, r := range news {
+		named[r.Spec.Name] = true
+		daemons = append(daemons, r.Spec)
+	}
+	for name, d := range m.daemons {
+		if !named[name] {
+			others = append(others, d.reg.Spec)
+		}
+	}
+	problems := spec.CheckGraph(daemons, others)
+	// A condition of what is registered already may have become impossible.
+	for _, r := range news {
+		for _, other := range m.dependents(r.Spec.Name) {
+			if named[other] {
+				continue
+			}
+			for i, dep := range m.daemons[other].reg.Spec.DependsOn {
+				if dep.Name == r.Spec.Name && dep.Condition == spec.ConditionHealthy && r.Spec.Ready == nil && r.Spec.HealthCheck == nil {
+					problems = append(problems, spec.Problem{
+						Daemon: other, Key: fmt.Sprintf("depends_on[%d]", i),
+						Message: fmt.Sprintf("%q would never be healthy: it has neither ready nor health_check any more", dep.Name),
+						Hint:    fmt.Sprintf("%s -> %s is registered with that condition; change it, too", other, dep.Name),
+					})
+				}
+			}
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = p.String()
+	}
+	return api.Invalid("nothing was registered: "+problems.Error(), lines...)
+}
