@@ -139,6 +139,10 @@ type Host interface {
 	// yet, its parent's for example.
 	OnDeath(pid int, f func()) error
 
+	// NewWallTimer returns a timer that is not set and calls f when it rings. f
+	// must not block.
+	NewWallTimer(f func(stepped bool)) WallTimer
+
 	// PrepareExec gives back what this process has changed of itself and exec
 	// passes on: the umask. resume takes it again, should exec fail.
 	PrepareExec() (resume func())
