@@ -153,6 +153,19 @@ func startUntil(req api.ActionRequest) until {
 	return untilExec
 }
 
+// Run implements [api.Manager].
+func (s *System) Run(ctx context.Context, req api.RunRequest) ([]api.Result, error) {
+	results, err := s.bulk(ctx, req.Selector, 0, order{}, func(reply func(outcome)) any {
+		return command{Input: supervision.Run{By: "run"}, Until: untilExec, Reply: reply}
+	})
+	for i, r := range results {
+		if r.Error != nil && *r.Error == supervision.ErrNoSchedule.Error() {
+			results[i] = api.Failed(r.Name, *r.State, api.Conflict(r.Name, "%s has no schedule; `syspulse start %s` starts it", r.Name, r.Name))
+		}
+	}
+	return results, err
+}
+
 // Stop implements [api.Manager].
 func (s *System) Stop(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
 	in := supervision.Stop{By: "stop", Force: req.Force}

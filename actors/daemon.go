@@ -79,6 +79,7 @@ type daemon struct {
 	ctx        actor.Context
 	process    *actor.PID
 	prober     *actor.PID // once there is something to check
+	schedule   *actor.PID // once there is a run to wait for
 	logger     *actor.PID
 	supervisor actor.Supervisor // of the children; known from their first failure on
 
@@ -462,6 +463,15 @@ func (d *daemon) perform(e supervision.Effect) {
 		d.endReadyLog()
 		if d.prober != nil {
 			d.ctx.Send(d.prober, endProbe{})
+		}
+	case supervision.ArmRun:
+		if d.schedule == nil {
+			d.schedule = d.spawn(d.ctx, "schedule", newSchedule(d.tree))
+		}
+		d.ctx.Send(d.schedule, armRun{e.Run, e.At})
+	case supervision.DisarmRun:
+		if d.schedule != nil {
+			d.ctx.Send(d.schedule, disarmRun{})
 		}
 	case supervision.Retire:
 		d.forget("")

@@ -474,7 +474,10 @@ func (m *manager) register(msg register) {
 		case d == nil:
 			fresh = append(fresh, r)
 			state := supervision.Stopped
-			if r.Spec.Autostart || slices.Contains(msg.Running, name) {
+			switch {
+			case r.Spec.Schedule != "":
+				state = supervision.Scheduled
+			case r.Spec.Autostart || slices.Contains(msg.Running, name):
 				state = supervision.Starting
 			}
 			results = append(results, api.Done(name, state, true))
@@ -514,7 +517,7 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 			rec.Health = supervision.HealthUnknown
 		}
 		name := fresh[i].Spec.Name
-		if fresh[i].Spec.Autostart || running(name) {
+		if fresh[i].Spec.Autostart || fresh[i].Spec.Schedule != "" || running(name) {
 			rec.Wanted = supervision.WantRunning
 		}
 		// The name is taken from here on, so that nobody else takes it.
@@ -548,7 +551,10 @@ func (m *manager) enliven(r supervision.Registration) {
 	}
 	m.adopt(name, d.entry)
 	by := "wanted running"
-	if r.Spec.Autostart {
+	switch {
+	case r.Spec.Schedule != "":
+		by = "armed"
+	case r.Spec.Autostart:
 		by = "autostart"
 	}
 	if d.rec.Wanted == supervision.WantRunning && !m.stopping {

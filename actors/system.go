@@ -182,6 +182,8 @@ func Start(o Options) (_ *System, err error) {
 		o.Logger.Warn(n)
 	}
 	s.closers = append(s.closers, s.alarms.stop, s.checks.stop)
+	s.wall = newWallClock(host.NewWallTimer)
+	s.closers = append(s.closers, s.wall.stop)
 	s.notify, err = notify.Open(notify.Options{DataDir: o.DataDir, Store: o.Store, Logger: o.Logger})
 	if err != nil {
 		return nil, err

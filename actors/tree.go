@@ -19,7 +19,8 @@ type tree struct {
 	output  Output
 	ledger  *ledger
 	alarms  *alarms
-	quiet   alarm // rings when a burst is over
+	wall    *wallClock // for schedules
+	quiet   alarm      // rings when a burst is over
 	log     *slog.Logger
 	version string
 	marks   marks

@@ -85,7 +85,9 @@ func (w *waiter) look(k supervision.Kind, rec *supervision.Record) (done bool, e
 		return true, nil // what it waits for may take long
 	}
 	switch {
-	case rec.State == supervision.Failed && rec.Reason != "":
+	case rec.State == supervision.Scheduled && rec.Reason == "":
+		return true, nil // its time comes
+	case (rec.State == supervision.Failed || rec.State == supervision.Scheduled) && rec.Reason != "":
 		return true, errors.New(rec.Reason)
 	case !live:
 		return true, errStopped

@@ -64,6 +64,10 @@ type Manager interface {
 	Stop(ctx context.Context, req ActionRequest) ([]Result, error)
 	// Restart stops and starts daemons, without their dependents.
 	Restart(ctx context.Context, req ActionRequest) ([]Result, error)
+	// Run begins a run of daemons that have a schedule, armed or not. It returns
+	// when exec has succeeded or failed, or where something is waited for. One
+	// without a schedule is a Result with CodeConflict.
+	Run(ctx context.Context, req RunRequest) ([]Result, error)
 	// Reload has daemons read their configuration again: by their
 	// reload_command, which it waits for, at most 90 seconds, or else by their
 	// reload_signal. One that has neither, or isn't running, is a Result with
@@ -213,6 +217,7 @@ func NewDaemon(reg *supervision.Registration, rec *supervision.Record) Daemon {
 			d.ExitCode = new(rec.LastExit.Code)
 		}
 	}
+	d.NextRunAt = optionalTime(rec.NextRunAt)
 	if rec.State == supervision.Backoff {
 		d.NextRestartAt = optionalTime(rec.NextRestartAt)
 	}
@@ -416,6 +421,11 @@ type ActionRequest struct {
 	// stop_timeout_secs (nil: as the file says). In seconds, not negative.
 	// A Wait past it is a Result with CodeTimeout.
 	Timeout *spec.Seconds `json:"timeout_secs,omitempty"`
+}
+
+// RunRequest runs what has a schedule.
+type RunRequest struct {
+	Selector
 }
 
 // ReloadRequest reloads daemons.

@@ -56,6 +56,8 @@ func recordToPB(r *supervision.Record) *journalpb.Record {
 		Waiting:       r.Waiting,
 		Completed:     r.Completed,
 		Cause:         []byte(r.Cause),
+		NextRunAt:     timeToPB(r.NextRunAt),
+		Queued:        r.Queued,
 	}
 	if r.Process != (supervision.Identity{}) {
 		p.Process = &journalpb.Identity{
@@ -109,6 +111,8 @@ func recordFromPB(p *journalpb.Record) *supervision.Record {
 		Waiting:       p.Waiting,
 		Completed:     p.Completed,
 		Cause:         string(p.Cause),
+		NextRunAt:     timeFromPB(p.NextRunAt),
+		Queued:        p.Queued,
 	}
 }
 

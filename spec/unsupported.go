@@ -13,8 +13,6 @@ var notYet = []struct {
 	field     func(*Daemon) any // what the key sets
 }{
 	{"resource_limits", "no limits are enforced", func(d *Daemon) any { return d.ResourceLimits }},
-	{"schedule", "it runs when it is started, not at these times", func(d *Daemon) any { return d.Schedule }},
-	{"schedule_policy", "there are no schedules", func(d *Daemon) any { return d.SchedulePolicy }},
 	{"group", "there are no group strategies", func(d *Daemon) any { return d.Group }},
 	{"nice", "the manager's value is inherited", func(d *Daemon) any { return d.Nice }},
 	{"oom_score_adj", "the manager's value is inherited", func(d *Daemon) any { return d.OOMScoreAdj }},

@@ -29,6 +29,8 @@ type Machine struct {
 	removed   bool   // it was taken out; nothing happens to it any more
 	probed    bool   // its process is probed
 
+	schedule *Schedule // of Reg, once it is asked for
+
 	out Outcome
 	env Env
 }
@@ -281,6 +283,10 @@ func firstHealth(d *spec.Daemon) Health {
 }
 
 func (in Start) apply(m *Machine) {
+	if m.isScheduled() {
+		m.startSchedule(in.By)
+		return
+	}
 	switch m.Rec.State {
 	case Stopping:
 		if m.Rec.After == AfterRemove {
@@ -307,6 +313,7 @@ func (in Start) apply(m *Machine) {
 
 func (in Stop) apply(m *Machine) {
 	if !in.Shutdown {
+		m.disarmRuns()
 		m.want(WantStopped, true, in.By)
 	}
 	switch m.Rec.State {
@@ -319,14 +326,10 @@ func (in Stop) apply(m *Machine) {
 		}
 	case Backoff:
 		m.disarm()
-		m.rest(Stopped, "")
-		m.event(EventStopped, "%s while waiting for a restart", in.By)
-		m.do(Retire{})
+		m.ends(Stopped, "", in.By+" while waiting for a restart")
 	case Starting, Running:
 		if m.Rec.Waiting {
-			m.rest(Stopped, "")
-			m.event(EventStopped, "%s while it waited", in.By)
-			m.do(Retire{})
+			m.ends(Stopped, "", in.By+" while it waited")
 			return
 		}
 		m.stop(AfterNone, in.By, in.Force, in.Timeout)
@@ -344,6 +347,15 @@ func (in Stop) apply(m *Machine) {
 }
 
 func (in Restart) apply(m *Machine) {
+	if m.isScheduled() {
+		m.startSchedule(in.By)
+		if m.Rec.State == Starting || m.Rec.State == Running {
+			m.out.Note = ""
+			stop := Stop{By: in.By, Force: in.Force, Shutdown: true} // it stays armed
+			stop.apply(m)
+		}
+		return
+	}
 	switch m.Rec.State {
 	case Starting, Running:
 		if m.Rec.Waiting {
@@ -402,6 +414,7 @@ func (in Change) apply(m *Machine) {
 	before := m.Reg.Spec
 	m.Reg = in.Reg
 	m.Rec.Attempt = 0
+	m.rearm(before)
 	if (before.HealthCheck == nil) != (in.Reg.Spec.HealthCheck == nil) {
 		m.Rec.Health = firstHealth(in.Reg.Spec)
 	}
@@ -605,6 +618,10 @@ func (in Exited) apply(m *Machine) {
 	}
 	m.Rec.Exited, m.Rec.LastExit = true, in.Exit
 	m.Rec.StoppedAt, m.Rec.Process, m.Rec.Ready = in.At, Identity{}, false
+	text := in.Exit.String()
+	if m.isScheduled() && m.Rec.UpSince > 0 {
+		text += fmt.Sprintf(" after %s", (in.Boot - m.Rec.UpSince).Round(time.Millisecond))
+	}
 	stopping := m.Rec.State == Stopping
 	m.Rec.Completed = !stopping && !Failure(m.Reg.Spec.RestartPolicy, in.Exit)
 	if m.Rec.State == Starting {
@@ -612,20 +629,20 @@ func (in Exited) apply(m *Machine) {
 	}
 	switch {
 	case in.Empty && stopping:
-		m.event(EventExited, "%s", in.Exit)
+		m.event(EventExited, "%s", text)
 		m.disarm()
 		m.gone()
 	case in.Empty:
-		m.event(EventExited, "%s", in.Exit)
+		m.event(EventExited, "%s", text)
 		m.answer(Failure(m.Reg.Spec.RestartPolicy, in.Exit), in.Exit.String())
 	case stopping:
 		m.Rec.Leftovers = true
-		m.event(EventExited, "%s, others of its tree are left", in.Exit)
+		m.event(EventExited, "%s, others of its tree are left", text)
 	default:
 		// What it left behind is ended before anything else happens.
 		m.Rec.State, m.Rec.After, m.Rec.Leftovers = Stopping, AfterPolicy, true
 		m.Rec.Reason = in.Exit.String() + "; ending what it left behind"
-		m.event(EventExited, "%s, others of its tree are left", in.Exit)
+		m.event(EventExited, "%s, others of its tree are left", text)
 		m.killAfter = m.Reg.Spec.StopTimeout.Duration()
 		m.end(spec.KillAll)
 	}
@@ -650,16 +667,35 @@ func (m *Machine) gone() {
 	case AfterPolicy:
 		m.answer(m.failure(), cmp.Or(m.Rec.Cause, m.Rec.LastExit.String()))
 	default:
-		m.rest(Stopped, "")
-		m.event(EventStopped, "")
-		m.do(Retire{})
+		m.ends(Stopped, "", "")
 	}
+}
+
+// ends puts a machine with nothing to do into the state that follows: that one, or,
+// with a schedule, the wait for its next run.
+func (m *Machine) ends(s State, reason, detail string) {
+	kind := map[State]Kind{Stopped: EventStopped, Failed: EventFailed}[s]
+	if m.isScheduled() {
+		if m.Rec.Queued && m.Rec.Wanted == WantRunning {
+			m.Rec.Queued, m.Rec.Attempt = false, 0
+			m.begin("the run that waited for the one before")
+			return
+		}
+		s, kind = Stopped, EventStopped
+		if m.Rec.Wanted == WantRunning {
+			s, kind = Scheduled, EventScheduled
+		}
+		m.Rec.Queued = false
+	}
+	m.rest(s, reason)
+	m.event(kind, "%s", detail)
+	m.do(Retire{})
 }
 
 // restarts says whether the restart policy answers the last exit with a
 // restart.
 func (m *Machine) restarts() bool {
-	p := m.Reg.Spec.RestartPolicy
+	p := m.policy()
 	return Decide(p, Ending{Failure: m.failure(), Attempt: m.Rec.Attempt}, 0).Restart
 }
 
@@ -670,7 +706,7 @@ func (m *Machine) failure() bool {
 
 // answer asks the restart policy what follows the end of an incarnation.
 func (m *Machine) answer(failure bool, reason string) {
-	p := m.Reg.Spec.RestartPolicy
+	p := m.policy()
 	d := Decide(p, Ending{Failure: failure, Attempt: m.Rec.Attempt}, m.env.Jitter)
 	switch {
 	case d.Restart && d.Delay == 0:
@@ -684,15 +720,18 @@ func (m *Machine) answer(failure bool, reason string) {
 		if d.Spent {
 			reason = fmt.Sprintf("%s; max_retries (%d) spent", reason, *p.MaxRetries)
 		}
-		m.Rec.Wanted = WantStopped
-		m.rest(Failed, reason)
-		m.event(EventFailed, "%s", reason)
-		m.do(Retire{})
+		m.unwant()
+		m.ends(Failed, reason, reason)
 	default:
+		m.unwant()
+		m.ends(Stopped, "", reason)
+	}
+}
+
+// unwant is what an end does that its policy doesn't answer. A schedule goes on.
+func (m *Machine) unwant() {
+	if !m.isScheduled() {
 		m.Rec.Wanted = WantStopped
-		m.rest(Stopped, "")
-		m.event(EventStopped, "%s", reason)
-		m.do(Retire{})
 	}
 }
 
@@ -722,6 +761,9 @@ func (in TimerFired) apply(m *Machine) {
 }
 
 func (in Recover) apply(m *Machine) {
+	if m.isScheduled() {
+		defer m.recoverRuns(in)
+	}
 	if in.Fresh && !m.begun(in.BootID) {
 		in.fresh(m)
 		return
@@ -743,7 +785,7 @@ func (in Recover) apply(m *Machine) {
 	case Stopped:
 		// The manager before died between a command and its start, or in the
 		// middle of a shutdown.
-		if m.Rec.Wanted == WantRunning && !in.Ending {
+		if m.Rec.Wanted == WantRunning && !in.Ending && !m.isScheduled() {
 			m.begin("wanted running")
 		}
 	}
@@ -772,7 +814,7 @@ func (in Recover) fresh(m *Machine) {
 			return
 		}
 		if m.Rec.After == AfterPolicy && !m.restarts() {
-			m.Rec.Wanted = WantStopped
+			m.unwant()
 		}
 		if m.Rec.Process != (Identity{}) {
 			m.Rec.Exited, m.Rec.LastExit, m.Rec.StoppedAt = true, Exit{}, m.env.Now
@@ -781,6 +823,7 @@ func (in Recover) fresh(m *Machine) {
 		m.event(EventStopped, "the machine was started anew")
 	}
 	switch {
+	case m.isScheduled():
 	case m.Rec.Wanted == WantRunning:
 		m.begin("wanted running")
 	case m.Reg.Spec.Autostart && !m.Rec.Ended:

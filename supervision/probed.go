@@ -142,14 +142,12 @@ func (in Proceed) apply(m *Machine) {
 
 func (in DependencyFailed) apply(m *Machine) {
 	if m.waits(in.Incarnation) {
-		m.rest(Failed, in.Reason)
-		m.event(EventFailed, "%s", in.Reason)
-		m.do(Retire{})
+		m.ends(Failed, in.Reason, in.Reason)
 	}
 }
 
 func (in Rest) apply(m *Machine) {
-	if m.waits(in.Incarnation) {
+	if m.waits(in.Incarnation) && !m.isScheduled() { // a run waits for as long as it takes
 		m.rest(Stopped, "")
 		m.event(EventStopped, "%s", fmt.Sprintf("until %s is wanted running", in.For))
 		m.do(Retire{})
@@ -157,7 +155,7 @@ func (in Rest) apply(m *Machine) {
 }
 
 func (in Resume) apply(m *Machine) {
-	if m.Rec.State == Stopped && m.Rec.Wanted == WantRunning {
+	if m.Rec.State == Stopped && m.Rec.Wanted == WantRunning && !m.isScheduled() {
 		m.begin("what it depends on is back")
 	}
 }

@@ -98,6 +98,8 @@ type Record struct {
 	Health       Health
 
 	NextRestartAt time.Time // state backoff: when
+	NextRunAt     time.Time // of a schedule, without jitter; zero unless it is armed
+	Queued        bool      // another run follows the one under way
 	After         After     // state stopping: what follows
 	Ended         bool      // stop, down or Ctrl-C ended it: autostart plays no part until it is started again
 }
@@ -132,6 +134,7 @@ const (
 	EventBackoff       Kind = "backoff"
 	EventStopping      Kind = "stopping"
 	EventStopped       Kind = "stopped"
+	EventScheduled     Kind = "scheduled" // a run is over, skipped or planned
 	EventFailed        Kind = "failed"
 	EventHealth        Kind = "health"
 	EventManagerStart  Kind = "manager_started"

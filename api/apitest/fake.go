@@ -360,6 +360,16 @@ func (f *Fake) Restart(ctx context.Context, req api.ActionRequest) ([]api.Result
 	})
 }
 
+// Run implements api.Manager.
+func (f *Fake) Run(ctx context.Context, req api.RunRequest) ([]api.Result, error) {
+	return f.each(ctx, "run", req.Selector, func(name string, d *entry) api.Result {
+		if d.reg.Spec.Schedule == "" {
+			return api.Failed(name, d.rec.State, api.Conflict(name, "%s has no schedule", name))
+		}
+		return api.Done(name, supervision.Running, true)
+	})
+}
+
 // Reload implements api.Manager.
 func (f *Fake) Reload(ctx context.Context, req api.ReloadRequest) ([]api.Result, error) {
 	return f.each(ctx, "reload", req.Selector, func(name string, d *entry) api.Result {

@@ -366,6 +366,11 @@ func (c *Client) Restart(ctx context.Context, req api.ActionRequest) ([]api.Resu
 	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/restart", nil, req)
 }
 
+// Run implements [api.Manager].
+func (c *Client) Run(ctx context.Context, req api.RunRequest) ([]api.Result, error) {
+	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/run", nil, req)
+}
+
 // Reload implements [api.Manager].
 func (c *Client) Reload(ctx context.Context, req api.ReloadRequest) ([]api.Result, error) {
 	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/reload", nil, req)

@@ -170,6 +170,11 @@ func checkRemove(r *api.RemoveRequest) (api.RemoveRequest, error) {
 	return *r, err
 }
 
+func checkRun(r *api.RunRequest) (api.RunRequest, error) {
+	err := checkSelector(&r.Selector)
+	return *r, err
+}
+
 func checkReload(r *api.ReloadRequest) (api.ReloadRequest, error) {
 	err := checkSelector(&r.Selector)
 	return *r, err

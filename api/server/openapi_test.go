@@ -135,6 +135,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	do("GET", "/v1/logs?name=nobody", "", 404)
 	do("POST", "/v1/reload", `{"names": ["web", "nobody"]}`, 200)
 	do("POST", "/v1/reload", `{}`, 400)
+	do("POST", "/v1/run", `{"names": ["web", "nobody"]}`, 200)
+	do("POST", "/v1/run", `{}`, 400)
 	do("POST", "/v1/signal", `{"names": ["web"], "signal": "HUP"}`, 200)
 	do("POST", "/v1/restart", `{"tags": ["x"], "groups": ["y"], "all": true}`, 200)
 	do("GET", "/v1/daemons/web", "", 200)

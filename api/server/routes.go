@@ -49,6 +49,7 @@ func (s *Server) table() []route {
 		{"POST", "/v1/stop", post(s, checkAction, m.Stop)},
 		{"POST", "/v1/restart", post(s, checkAction, m.Restart)},
 		{"POST", "/v1/remove", post(s, checkRemove, m.Remove)},
+		{"POST", "/v1/run", post(s, checkRun, m.Run)},
 		{"POST", "/v1/reload", post(s, checkReload, m.Reload)},
 		{"POST", "/v1/signal", post(s, checkSignal, m.Signal)},
 		{"GET", "/v1/events", func(w http.ResponseWriter, r *http.Request) error {

@@ -229,6 +229,8 @@ type Record struct {
 	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	Completed     bool                   `protobuf:"varint,21,opt,name=completed,proto3" json:"completed,omitempty"`
 	Cause         []byte                 `protobuf:"bytes,22,opt,name=cause,proto3" json:"cause,omitempty"`
+	NextRunAt     *Time                  `protobuf:"bytes,23,opt,name=next_run_at,json=nextRunAt,proto3" json:"next_run_at,omitempty"`
+	Queued        bool                   `protobuf:"varint,24,opt,name=queued,proto3" json:"queued,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +417,20 @@ func (x *Record) GetCause() []byte {
 		return x.Cause
 	}
 	return nil
+}
+
+func (x *Record) GetNextRunAt() *Time {
+	if x != nil {
+		return x.NextRunAt
+	}
+	return nil
+}
+
+func (x *Record) GetQueued() bool {
+	if x != nil {
+		return x.Queued
+	}
+	return false
 }
 
 type Identity struct {
@@ -829,7 +845,7 @@ const file_journal_proto_rawDesc = "" +
 	"\fregistration\x18\b \x01(\v2!.syspulse.journal.v1.RegistrationR\fregistration\x12\x17\n" +
 	"\aboot_id\x18\t \x01(\tR\x06bootId\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\tR\aversion\"\xf5\x05\n" +
+	" \x01(\tR\aversion\"\xc8\x06\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06wanted\x18\x02 \x01(\tR\x06wanted\x12\x16\n" +
@@ -855,7 +871,9 @@ const file_journal_proto_rawDesc = "" +
 	"\tleftovers\x18\x13 \x01(\bR\tleftovers\x12\x18\n" +
 	"\awaiting\x18\x14 \x01(\bR\awaiting\x12\x1c\n" +
 	"\tcompleted\x18\x15 \x01(\bR\tcompleted\x12\x14\n" +
-	"\x05cause\x18\x16 \x01(\fR\x05cause\"T\n" +
+	"\x05cause\x18\x16 \x01(\fR\x05cause\x129\n" +
+	"\vnext_run_at\x18\x17 \x01(\v2\x19.syspulse.journal.v1.TimeR\tnextRunAt\x12\x16\n" +
+	"\x06queued\x18\x18 \x01(\bR\x06queued\"T\n" +
 	"\bIdentity\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x1d\n" +
@@ -917,16 +935,17 @@ var file_journal_proto_depIdxs = []int32{
 	0,  // 5: syspulse.journal.v1.Record.stopped_at:type_name -> syspulse.journal.v1.Time
 	4,  // 6: syspulse.journal.v1.Record.last_exit:type_name -> syspulse.journal.v1.Exit
 	0,  // 7: syspulse.journal.v1.Record.next_restart_at:type_name -> syspulse.journal.v1.Time
-	0,  // 8: syspulse.journal.v1.State.time:type_name -> syspulse.journal.v1.Time
-	2,  // 9: syspulse.journal.v1.State.record:type_name -> syspulse.journal.v1.Record
-	1,  // 10: syspulse.journal.v1.Manager.started:type_name -> syspulse.journal.v1.Event
-	1,  // 11: syspulse.journal.v1.Manager.last:type_name -> syspulse.journal.v1.Event
-	0,  // 12: syspulse.journal.v1.Mark.time:type_name -> syspulse.journal.v1.Time
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	0,  // 8: syspulse.journal.v1.Record.next_run_at:type_name -> syspulse.journal.v1.Time
+	0,  // 9: syspulse.journal.v1.State.time:type_name -> syspulse.journal.v1.Time
+	2,  // 10: syspulse.journal.v1.State.record:type_name -> syspulse.journal.v1.Record
+	1,  // 11: syspulse.journal.v1.Manager.started:type_name -> syspulse.journal.v1.Event
+	1,  // 12: syspulse.journal.v1.Manager.last:type_name -> syspulse.journal.v1.Event
+	0,  // 13: syspulse.journal.v1.Mark.time:type_name -> syspulse.journal.v1.Time
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_journal_proto_init() }
