@@ -246,6 +246,8 @@ func (m *Machine) want(w Wanted, ended bool, by string) {
 	m.Rec.Wanted, m.Rec.Ended = w, ended
 	if w == WantRunning {
 		m.Rec.Attempt = 0
+	} else {
+		m.disarmRuns()
 	}
 	if m.Rec != before {
 		m.event(EventWanted, "%s: wanted %s", by, w)
@@ -313,7 +315,6 @@ func (in Start) apply(m *Machine) {
 
 func (in Stop) apply(m *Machine) {
 	if !in.Shutdown {
-		m.disarmRuns()
 		m.want(WantStopped, true, in.By)
 	}
 	switch m.Rec.State {

@@ -24,6 +24,7 @@ type world struct {
 	lost   map[string]bool // incarnations whose main process isn't there, and whose left-overs won't die
 	armed  uint64
 	due    time.Duration
+	dueRun time.Time // of a schedule: the run that is waited for
 	gone   bool
 	events []Event
 }
@@ -54,6 +55,10 @@ func (w *world) step(in Input) Outcome {
 			w.armed, w.due = e.Gen, w.boot+e.After
 		case Disarm:
 			w.armed = 0
+		case ArmRun:
+			w.dueRun = e.Run
+		case DisarmRun:
+			w.dueRun = time.Time{}
 		case Gone:
 			w.gone = true
 		}
@@ -322,7 +327,22 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 		if n := rapid.IntRange(-1, 3).Draw(t, "retries"); n >= 0 {
 			d.RestartPolicy.MaxRetries = &n
 		}
-		w := newWorld(d)
+		if rapid.Bool().Draw(t, "depends") {
+			d.DependsOn = []spec.Dependency{{Name: "other"}}
+		}
+		if rapid.Bool().Draw(t, "has ready") {
+			d.Ready = &spec.Ready{Type: "notify", Timeout: spec.Seconds(rapid.SampledFrom([]int{0, 5}).Draw(t, "ready timeout"))}
+		}
+		if rapid.Bool().Draw(t, "has health") {
+			d.HealthCheck = &spec.HealthCheck{Type: "tcp", OnUnhealthy: rapid.SampledFrom([]string{"restart", "none"}).Draw(t, "on unhealthy")}
+		}
+		scheduled := *d
+		scheduled.Schedule = "*/2 * * * *"
+		scheduled.SchedulePolicy = &spec.SchedulePolicy{
+			Timezone: "UTC", Overlap: rapid.SampledFrom([]string{"skip", "queue", "replace"}).Draw(t, "overlap"), CatchUp: rapid.Bool().Draw(t, "catch up"),
+		}
+		specs := []*spec.Daemon{d, &scheduled}
+		w := newWorld(rapid.SampledFrom(specs).Draw(t, "spec"))
 		count, replay := int64(0), w.m.Rec
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			if w.gone {
@@ -334,7 +354,8 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 			seen := len(w.events)
 			switch what := rapid.SampledFrom([]string{
 				"start", "stop", "kill", "restart", "remove", "shutdown", "change",
-				"fork", "fork", "fails", "exit", "exit", "leftover", "empty", "timer", "crash",
+				"fork", "fork", "fails", "exit", "exit", "leftover", "empty", "timer", "crash", "fresh",
+				"proceed", "proceed", "rest", "dependency", "resume", "ready", "sick", "well", "fault", "run", "due", "clock",
 			}).Draw(t, "what"); what {
 			case "start":
 				w.step(Start{})
@@ -349,7 +370,32 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 			case "shutdown":
 				w.step(Stop{Shutdown: true})
 			case "change":
-				w.step(Change{Reg: Registration{Spec: d}, Restart: rapid.Bool().Draw(t, "restarts")})
+				w.step(Change{Reg: Registration{Spec: rapid.SampledFrom(specs).Draw(t, "spec")}, Restart: rapid.Bool().Draw(t, "restarts")})
+			case "proceed":
+				w.step(Proceed{inc})
+			case "rest":
+				w.step(Rest{inc, "other"})
+			case "dependency":
+				w.step(DependencyFailed{inc, "other has failed"})
+			case "resume":
+				w.step(Resume{})
+			case "ready":
+				w.step(BecameReady{inc, "it says so"})
+			case "sick":
+				w.step(Probed{Incarnation: inc, Reason: "no answer"})
+			case "well":
+				w.step(Probed{Incarnation: inc, Healthy: true})
+			case "fault":
+				w.step(Faulted{inc, "its watchdog"})
+			case "run":
+				w.step(Run{})
+			case "due":
+				if !w.dueRun.IsZero() && !w.now.Before(w.dueRun) {
+					w.step(Due{w.dueRun})
+				}
+			case "clock":
+				w.now = w.now.Add(time.Duration(rapid.IntRange(-600, 600).Draw(t, "set")) * time.Second)
+				w.step(ClockSet{})
 			case "fork":
 				if w.forks[inc] {
 					w.forked()
@@ -382,10 +428,17 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 				if w.armed != 0 {
 					w.fire()
 				}
+			case "fresh":
+				if len(w.live)+len(w.left)+len(w.forks) > 0 {
+					break
+				}
+				w.m = &Machine{Name: d.Name, Reg: w.m.Reg, Rec: w.m.Rec}
+				w.armed, w.dueRun = 0, time.Time{}
+				w.step(Recover{Fresh: true, BootID: "another"})
 			case "crash":
 				// A new manager, which knows the record alone.
 				w.m = &Machine{Name: d.Name, Reg: w.m.Reg, Rec: w.m.Rec}
-				w.armed = 0
+				w.armed, w.dueRun = 0, time.Time{}
 				out := w.step(Recover{})
 				for _, e := range out.Effects {
 					switch e := e.(type) {
@@ -423,9 +476,18 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 				t.Fatalf("%d incarnations at once", n)
 			}
 			busy := w.live[rec.Incarnation] || w.left[rec.Incarnation] || w.forks[rec.Incarnation]
+			if rec.Waiting && (rec.State != Starting || busy) {
+				t.Fatalf("it waits, %s, and something is there: %v", rec.State, busy)
+			}
+			if armed := w.m.isArmed(); armed != !rec.NextRunAt.IsZero() || armed != !w.dueRun.IsZero() {
+				t.Fatalf("armed %v, next run %v, alarm %v; events %s", armed, rec.NextRunAt, w.dueRun, kinds(w.events))
+			}
+			if rec.State == Running && !rec.Ready && w.m.Reg.Spec.Ready != nil {
+				t.Fatalf("running and not ready")
+			}
 			switch rec.State {
 			case Starting, Running, Stopping:
-				if !busy {
+				if !busy && !rec.Waiting {
 					t.Fatalf("%s, but nothing is there; events %s", rec.State, kinds(w.events))
 				}
 				if rec.State == Running && !w.live[rec.Incarnation] {
@@ -438,7 +500,10 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 				if busy || w.armed == 0 || rec.NextRestartAt.IsZero() {
 					t.Fatalf("backoff: busy %v, timer %d, next %v", busy, w.armed, rec.NextRestartAt)
 				}
-			case Stopped, Failed:
+			case Stopped, Failed, Scheduled:
+				if (rec.State == Scheduled) != (w.m.isArmed() && !w.gone) {
+					t.Fatalf("%s, wanted %s, with schedule %q; events %s", rec.State, rec.Wanted, w.m.Reg.Spec.Schedule, kinds(w.events))
+				}
 				if busy && !w.gone {
 					t.Fatalf("%s, but a process is there; events %s", rec.State, kinds(w.events))
 				}
