@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,12 +123,31 @@ func cgroupKill(dir string) error {
 	return err
 }
 
-// removeCgroup removes a cgroup and those below it, unless something is in them.
-func removeCgroup(dir string) {
-	if unix.Rmdir(dir) == unix.EBUSY {
-		forSubgroups(dir, removeCgroup)
-		_ = unix.Rmdir(dir)
+// removeCgroup removes a cgroup and those below it, unless something is in them,
+// which it reports.
+func removeCgroup(dir string) (busy bool) {
+	err := unix.Rmdir(dir)
+	if err == unix.EBUSY {
+		forSubgroups(dir, func(sub string) { removeCgroup(sub) })
+		err = unix.Rmdir(dir)
 	}
+	return err == unix.EBUSY
+}
+
+// removeDeadCgroup removes the cgroup of what has ended. The kernel lists nobody
+// who is dying, and still counts them.
+func removeDeadCgroup(dir string) {
+	if !removeCgroup(dir) {
+		return
+	}
+	go func() {
+		for pause := time.Millisecond; pause < leftoverWait; pause *= 2 {
+			time.Sleep(pause)
+			if !removeCgroup(dir) {
+				return
+			}
+		}
+	}()
 }
 
 func forSubgroups(dir string, f func(string)) {

@@ -326,6 +326,7 @@ func (p *process) Release() {
 		return
 	}
 	p.released = true
+	exited := p.exited
 	if p.watch != nil {
 		p.watch.Remove()
 		p.watch = nil
@@ -354,7 +355,11 @@ func (p *process) Release() {
 		delete(p.host.procs, p.incarnation)
 	}
 	p.host.mu.Unlock()
-	if p.cgroup != "" {
+	switch {
+	case p.cgroup == "":
+	case exited:
+		removeDeadCgroup(p.cgroup)
+	default:
 		removeCgroup(p.cgroup)
 	}
 }
