@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 //	json EXPR                 check the last standard output: KEY=VALUE,
 //	                          where KEY may be a path such as 0.name
 func TestScripts(t *testing.T) {
-	deadline := time.Now().Add(4 * time.Minute) // a command that hangs is told with its goroutines
+	deadline := time.Now().Add(7 * time.Minute) // a command that hangs is told with its goroutines
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
