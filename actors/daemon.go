@@ -26,6 +26,7 @@ type (
 		// Recorded is called once it is in the record, or never will be; may be
 		// nil. It must not block, and may be called from any goroutine.
 		Recorded func()
+		Forks    bool // a start that has nothing to wait for
 	}
 	// recoverDaemon begins to look after a daemon that was there before. Done
 	// is called once what follows from that is committed.
@@ -59,7 +60,10 @@ func (m command) recorded() {
 }
 
 func (m userSignal) fail(err error) { m.Reply(outcome{err: err}) }
-func (m recoverDaemon) fail(error)  { m.Done() } // whoever replaces the actor recovers
+func (m recoverDaemon) fail(error) { // whoever replaces the actor recovers
+	m.Done()
+	m.Attached()
+}
 
 // outcome is the reply to a command.
 type outcome struct {
@@ -243,6 +247,7 @@ func (d *daemon) ended(e ended) {
 		d.apply(*e.Forked, nil) // a failure overtakes the messages sent before it
 	}
 	d.apply(e.Input, nil)
+	d.hear()
 	d.nowAttached()
 }
 
@@ -278,7 +283,7 @@ func (d *daemon) command(msg command) {
 		}
 		d.purge = d.purge || msg.Purge
 		w := newWaiter(msg.Until, rec, out.Note == "", msg.Reply)
-		w.healthy = healthy
+		w.healthy, w.forks = healthy, msg.Forks
 		switch {
 		case d.removed:
 			d.farewell = append(d.farewell, w)
@@ -377,6 +382,11 @@ func (d *daemon) dismiss(err error) {
 		w.reply(outcome{state: d.machine.Rec.State, err: err})
 	}
 	d.waiters = nil
+	d.nowAttached()
+	for _, msg := range d.unheard {
+		msg.Done()
+	}
+	d.unheard = nil
 	for _, s := range d.queue {
 		for _, f := range s.then {
 			f(err)
@@ -487,6 +497,13 @@ func (d *daemon) probe(e supervision.Probe) {
 	reg := d.machine.Reg.Spec
 	if reg.HealthCheck == nil && (reg.Ready == nil || e.Ready) {
 		return
+	}
+	if !e.Ready && reg.Ready != nil && reg.Ready.Type == "log" && d.readyLog == nil {
+		go func() { // off the actor: it opens files
+			if err := d.openReadyLog(reg, e.Incarnation, true); err != nil {
+				d.log.Error("the output of a running daemon can't be looked at", "daemon", d.name, "error", err)
+			}
+		}()
 	}
 	if d.prober == nil {
 		d.prober = d.spawn(d.ctx, "probe", newProber(d.tree, d.name))

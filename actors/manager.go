@@ -227,7 +227,7 @@ func (m *manager) start(ctx actor.Context) {
 		}
 	}
 	for _, d := range m.daemons {
-		ctx.Send(d.pid, recoverDaemon{m.found.Recover, done, attached})
+		ctx.Send(d.pid, recoverDaemon{m.found.Recover, sync.OnceFunc(done), sync.OnceFunc(attached)})
 	}
 	done()
 	attached()

@@ -64,7 +64,7 @@ func (m *manager) judge(d *managed, failed map[string]bool) (v verdict, about st
 		switch {
 		case on == nil:
 			worst(rest, dep.Name)
-		case on.pending > 0: // what was commanded is not in its record yet
+		case on.pending > 0 || m.stopAhead(dep.Name): // its record doesn't tell of what was commanded
 			worst(wait, dep.Name)
 		case isMet(dep, &on.entry):
 		case failed[dep.Name]:
@@ -115,9 +115,8 @@ func (m *manager) advise(d *managed, in supervision.Input) { m.ctx.Send(d.pid, o
 // lookAround goes on from what has happened to some daemons.
 func (m *manager) lookAround(touched, failed map[string]bool) {
 	for name := range touched {
-		// What was never to wait can rest only if it had to before a change.
-		if d := m.daemons[name]; d != nil && (len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting) {
-			m.look(name, nil)
+		if d := m.daemons[name]; d != nil && (len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting || isResting(&d.rec)) {
+			m.look(name, failed)
 		}
 		for _, other := range m.dependents(name) {
 			m.look(other, failed)
@@ -128,7 +127,7 @@ func (m *manager) lookAround(touched, failed map[string]bool) {
 // lookAtAll is for when much may have changed.
 func (m *manager) lookAtAll() {
 	for name, d := range m.daemons {
-		if len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting {
+		if len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting || isResting(&d.rec) {
 			m.look(name, nil)
 		}
 	}
@@ -191,48 +190,70 @@ func (m *manager) startWithNeeds(sel *selection, message, pull func(reply func(o
 	for _, d := range sel.daemons {
 		asked[d.name] = true
 	}
-	seen := make(map[string]error)
-	var visit func(name string) error
-	visit = func(name string) error {
-		if err, ok := seen[name]; ok {
+	// A refused one moves nothing else.
+	refused := make(map[string]error)
+	var check func(name string) error
+	check = func(name string) error {
+		if err, ok := refused[name]; ok {
 			return err
 		}
-		seen[name] = nil
+		refused[name] = nil
+		for _, dep := range m.daemons[name].reg.Spec.DependsOn {
+			err := error(nil)
+			if m.daemons[dep.Name] == nil {
+				err = api.Conflict(name, "%s depends on %s, which is not registered; add that, or take it out of depends_on", name, dep.Name)
+			} else {
+				err = check(dep.Name)
+			}
+			if err != nil && refused[name] == nil {
+				refused[name] = err
+			}
+		}
+		return refused[name]
+	}
+	seen := make(map[string]bool)
+	var visit func(name string)
+	visit = func(name string) {
+		if seen[name] {
+			return
+		}
+		seen[name] = true
 		m.unplan(name)
-		var failed error
 		for _, dep := range m.daemons[name].reg.Spec.DependsOn {
 			on := m.daemons[dep.Name]
-			if on == nil {
-				failed = api.Conflict(name, "%s depends on %s, which is not registered; add that, or take it out of depends_on", name, dep.Name)
+			visit(dep.Name)
+			met := isMet(dep, &on.entry)
+			if asked[dep.Name] || met && on.rec.Completed {
 				continue
 			}
-			if err := visit(dep.Name); err != nil && failed == nil {
-				failed = err
-			}
-			if !asked[dep.Name] && !isMet(dep, &on.entry) && !onItsWay(&on.rec) {
+			// One with a command on its way may be on the way down.
+			if on.pending > 0 || !met && !onItsWay(&on.rec) {
 				asked[dep.Name] = true
 				sel.daemons = append(sel.daemons, selected{name: dep.Name, entry: on.entry, pulledIn: true})
 			}
 		}
-		seen[name] = failed
-		return failed
 	}
 	for _, d := range slices.Clone(sel.daemons) {
-		_ = visit(d.name)
+		if check(d.name) == nil {
+			visit(d.name)
+		}
 	}
 	replies := make(chan reply, len(sel.daemons))
 	sel.replies = replies
 	for _, s := range slices.Backward(sel.daemons) { // those that were pulled in first
 		answer := m.asked.once(s.name, replies)
-		if err := seen[s.name]; err != nil {
+		if err := refused[s.name]; err != nil {
 			answer(outcome{state: s.rec.State, err: err})
 			continue
 		}
-		make := message
+		d, make := m.daemons[s.name], message
 		if s.pulledIn {
 			make = pull
 		}
-		m.commanded(m.daemons[s.name], make(answer))
+		c := make(answer)
+		v, _ := m.judge(d, nil)
+		c.Forks = v == proceed
+		m.commanded(d, c)
 	}
 }
 
@@ -250,7 +271,8 @@ func onItsWay(rec *supervision.Record) bool {
 // stopped once nothing is left of those that depend on it. What isn't wanted
 // stopped itself stays wanted, and is held meanwhile.
 type plan struct {
-	left    int
+	left    int            // steps that are not done
+	out     int            // those of them that are under way
 	waits   map[string]int // how many others must be gone before
 	steps   map[string]func()
 	answers map[string]func(outcome)
@@ -280,7 +302,13 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 			answer(o)
 			done()
 		}
-		p.steps[name] = func() { m.commanded(d, message(p.answers[name])) }
+		p.steps[name] = func() {
+			if m.daemons[name] != d { // removed meanwhile
+				p.answers[name](outcome{err: api.NotFound(name)})
+				return
+			}
+			m.commanded(d, message(p.answers[name]))
+		}
 	}
 	var names []string
 	for _, s := range sel.daemons {
@@ -300,7 +328,9 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 			}
 		}
 	}
-	p.left = len(names)
+	if p.left = len(names); p.left == 0 {
+		return
+	}
 	for _, name := range names {
 		for _, dep := range m.daemons[name].reg.Spec.DependsOn {
 			if p.members[dep.Name] != nil {
@@ -315,30 +345,48 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 			p.step(name)
 		}
 	}
-	if len(p.steps) == len(names) {
-		for name := range p.steps { // they depend on each other in a circle
-			p.step(name)
-		}
-	}
+	p.unstick()
 }
 
 func (p *plan) step(name string) {
 	if f := p.steps[name]; f != nil {
 		delete(p.steps, name)
+		p.out++
 		f()
 	}
+}
+
+// unstick takes all steps that are left if nothing is under way that they could
+// wait for: an old journal may hold daemons that depend on each other in a circle.
+func (p *plan) unstick() {
+	if p.out > 0 {
+		return
+	}
+	for name := range p.steps {
+		p.step(name)
+	}
+}
+
+// stopAhead says whether a plan is yet to stop a daemon.
+func (m *manager) stopAhead(name string) bool {
+	return slices.ContainsFunc(m.plans, func(p *plan) bool { return p.steps[name] != nil })
 }
 
 // planned goes on with those that had to wait.
 func (m *manager) planned(msg planned) {
 	p := msg.p
+	if !slices.Contains(m.plans, p) {
+		return // of a root before this one
+	}
 	p.left--
+	p.out--
 	for _, on := range p.needs[msg.name] {
 		if p.waits[on]--; p.waits[on] == 0 {
 			p.step(on)
 		}
 	}
 	if p.left > 0 {
+		p.unstick()
 		return
 	}
 	m.plans = slices.DeleteFunc(m.plans, func(q *plan) bool { return q == p })
@@ -355,6 +403,7 @@ func (m *manager) unplan(name string) {
 	for _, p := range m.plans {
 		if p.steps[name] != nil {
 			delete(p.steps, name)
+			p.out++
 			p.answers[name](outcome{state: m.daemons[name].rec.State, err: api.Conflict(name, "%s was started again before it was stopped", name)})
 		}
 	}
@@ -367,16 +416,27 @@ func (m *manager) remove(sel *selection, force bool, message func(reply func(out
 		m.stopInOrder(sel, message, false)
 		return
 	}
+	// Who goes, too, keeps nobody; who is refused does.
 	going := make(map[string]bool, len(sel.daemons))
 	for _, d := range sel.daemons {
-		going[d.name] = true
+		going[d.name] = !isLive(d.rec.State)
+	}
+	keepers := func(name string) []string {
+		return slices.DeleteFunc(slices.Clone(m.dependents(name)), func(other string) bool { return going[other] })
+	}
+	for again := true; again; {
+		again = false
+		for name := range going {
+			if going[name] && len(keepers(name)) > 0 {
+				going[name], again = false, true
+			}
+		}
 	}
 	replies := make(chan reply, len(sel.daemons))
 	sel.replies = replies
 	for _, s := range sel.daemons {
 		answer := m.asked.once(s.name, replies)
-		others := slices.DeleteFunc(slices.Clone(m.dependents(s.name)), func(other string) bool { return going[other] })
-		if len(others) > 0 {
+		if others := keepers(s.name); len(others) > 0 {
 			answer(outcome{state: s.rec.State, err: api.Conflict(s.name,
 				"%s %s; remove that, too, or use --force, which leaves it registered and waiting", dependOn(others), s.name)})
 			continue

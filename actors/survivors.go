@@ -116,6 +116,9 @@ func expected(rec *supervision.Record, s *platform.Survivor) bool {
 }
 
 func hasProcess(rec *supervision.Record) bool {
+	if rec.Waiting {
+		return false // if one is there, it is not known of
+	}
 	switch rec.State {
 	case supervision.Starting, supervision.Running, supervision.Stopping:
 		return true
@@ -155,4 +158,5 @@ func resume(e *entry, s *platform.Survivor, uptime time.Duration) {
 	rec.Incarnation, rec.Process, rec.Leftovers = s.Incarnation, s.Main, false
 	rec.StartedAt, rec.UpSince = wallNow().Add(-s.Age), uptime-s.Age
 	rec.Reason, rec.NextRestartAt = "", time.Time{}
+	rec.Waiting, rec.Completed, rec.Cause = false, false, ""
 }

@@ -26,6 +26,7 @@ type waiter struct {
 	incarnation string // the one it is about; empty if that is yet to begin
 	changed     bool
 	healthy     bool  // it is ready when it is healthy
+	forks       bool  // it has nothing to wait for
 	failed      error // the start did; told with the state that follows from that
 	reply       func(outcome)
 }
@@ -68,8 +69,8 @@ func (w *waiter) look(k supervision.Kind, rec *supervision.Record) (done bool, e
 	case ours && k == supervision.EventStartFailed:
 		w.failed = errors.New(rec.Reason)
 		return false, nil
-	case ours && k == supervision.EventExited && w.until == untilReady && rec.State != supervision.Stopping:
-		if rec.LastExit == (supervision.Exit{Known: true}) {
+	case ours && k == supervision.EventExited && w.until == untilReady && (rec.State != supervision.Stopping || rec.After == supervision.AfterPolicy):
+		if rec.Completed {
 			return true, nil // a one-shot that completed
 		}
 		return true, fmt.Errorf("%s before it was ready", rec.LastExit)
@@ -77,11 +78,11 @@ func (w *waiter) look(k supervision.Kind, rec *supervision.Record) (done bool, e
 		return true, errors.New(rec.Cause)
 	case ours && w.until == untilReady && rec.Ready && (!w.healthy || rec.Health == supervision.HealthHealthy):
 		return true, nil
-	case ours && w.until == untilReady && rec.Health == supervision.HealthUnhealthy && k == supervision.EventHealth:
+	case ours && w.until == untilReady && w.healthy && rec.Health == supervision.HealthUnhealthy:
 		return true, errors.New(rec.Reason)
 	case ours && w.until == untilExec && rec.Process.PID != 0 && rec.State != supervision.Stopping:
 		return true, nil
-	case w.until == untilExec && rec.State == supervision.Starting && rec.Waiting:
+	case w.until == untilExec && !w.forks && rec.State == supervision.Starting && rec.Waiting:
 		return true, nil // what it waits for may take long
 	}
 	switch {
