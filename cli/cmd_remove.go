@@ -20,8 +20,7 @@ func (a *app) cmdRemove() *cobra.Command {
 		Use:   "remove NAME... [flags]",
 		Short: "Take daemons out of the manager",
 		Long: `Take daemons out of the manager. What isn't stopped, failed or scheduled is
-refused, and so is what others depend on (not yet in this version). Their logs
-stay, unless --purge.`,
+refused, and so is what others depend on. Their logs stay, unless --purge.`,
 		Example:           "  syspulse remove web\n  syspulse remove web --force --purge",
 		ValidArgsFunction: a.names(false),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -55,7 +54,7 @@ stay, unless --purge.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "stop them first, and (not yet) what depends on them; that stays registered")
+	cmd.Flags().BoolVar(&force, "force", false, "stop them first, and what depends on them; that stays registered")
 	cmd.Flags().BoolVar(&purge, "purge", false, "delete their logs too")
 	sel.flags(cmd, true)
 	a.completeTags(cmd)

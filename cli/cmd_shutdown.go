@@ -11,8 +11,7 @@ func (a *app) cmdShutdown() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shutdown [flags]",
 		Short: "Stop the daemons, and end the manager",
-		Long: `Stop the daemons, in reverse order of their dependencies (not yet in this
-version), and end the manager.
+		Long: `Stop the daemons, in reverse order of their dependencies, and end the manager.
 What was wanted running is started by the next one.`,
 		Example:           "  syspulse shutdown\n  syspulse shutdown --keep-daemons",
 		Args:              args(0, 0, ""),

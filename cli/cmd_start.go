@@ -19,7 +19,7 @@ func (a *app) cmdStart() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start NAME... [flags]",
 		Short: "Start daemons",
-		Long: `Start daemons, and what they depend on (not yet in this version).
+		Long: `Start daemons, and what they depend on.
 
 It returns when the programs run or could not be started, and with --wait when
 they are ready. A daemon that runs already is fine.`,

@@ -21,8 +21,7 @@ func (a *app) cmdStop() *cobra.Command {
 		Long: `Stop daemons. It returns when nothing of them is left: what doesn't end by its
 stop signal is killed after its stop_timeout_secs.
 
-What depends on a daemon stops before it, and comes back with it (not yet in
-this version).`,
+What depends on a daemon stops before it, and comes back with it.`,
 		Example:           "  syspulse stop web\n  syspulse stop --tag batch --timeout 5",
 		ValidArgsFunction: a.names(false),
 		RunE: func(cmd *cobra.Command, names []string) error {
