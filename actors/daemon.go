@@ -347,7 +347,10 @@ func (d *daemon) appended(msg appended) {
 }
 
 func (d *daemon) finish(s step) {
-	defer d.watch()
+	defer func() {
+		d.watch()
+		d.tendReadyLog()
+	}()
 	for i := range s.events {
 		d.tell(s.events[i].Kind, s.events[i].Record)
 	}

@@ -90,9 +90,6 @@ func (d *daemon) hear() {
 // else.
 func (d *daemon) watch() {
 	rec := &d.machine.Rec
-	if d.readyLog != nil && (rec.State != supervision.Starting || rec.Incarnation != d.readyLog.incarnation) {
-		d.endReadyLog()
-	}
 	if d.watchdogOf != rec.Incarnation {
 		d.watchdogOf = rec.Incarnation
 		if d.machine.Reg.Spec != nil {

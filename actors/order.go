@@ -115,9 +115,7 @@ func (m *manager) advise(d *managed, in supervision.Input) { m.ctx.Send(d.pid, o
 // lookAround goes on from what has happened to some daemons.
 func (m *manager) lookAround(touched, failed map[string]bool) {
 	for name := range touched {
-		if d := m.daemons[name]; d != nil && (len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting || isResting(&d.rec)) {
-			m.look(name, failed)
-		}
+		m.look(name, failed)
 		for _, other := range m.dependents(name) {
 			m.look(other, failed)
 		}
@@ -126,10 +124,8 @@ func (m *manager) lookAround(touched, failed map[string]bool) {
 
 // lookAtAll is for when much may have changed.
 func (m *manager) lookAtAll() {
-	for name, d := range m.daemons {
-		if len(d.reg.Spec.DependsOn) > 0 || d.rec.Waiting || isResting(&d.rec) {
-			m.look(name, nil)
-		}
+	for name := range m.daemons {
+		m.look(name, nil)
 	}
 }
 

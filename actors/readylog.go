@@ -136,6 +136,14 @@ func (r *readyLog) end() {
 	r.close()
 }
 
+// tendReadyLog gives up once nothing is waited for any more.
+func (d *daemon) tendReadyLog() {
+	rec := &d.machine.Rec
+	if d.readyLog != nil && (rec.State != supervision.Starting || rec.Incarnation != d.readyLog.incarnation) {
+		d.endReadyLog()
+	}
+}
+
 // readyLogOpen hands the open output to the daemon's actor.
 type readyLogOpen struct {
 	log     *readyLog

@@ -1,7 +1,6 @@
 package supervision
 
 import (
-	"fmt"
 	"reflect"
 
 	"github.com/cyber-boost/syspulse/spec"
@@ -148,9 +147,7 @@ func (in DependencyFailed) apply(m *Machine) {
 
 func (in Rest) apply(m *Machine) {
 	if m.waits(in.Incarnation) && !m.isScheduled() { // a run waits for as long as it takes
-		m.rest(Stopped, "")
-		m.event(EventStopped, "%s", fmt.Sprintf("until %s is wanted running", in.For))
-		m.do(Retire{})
+		m.ends(Stopped, "", "until "+in.For+" is wanted running")
 	}
 }
 

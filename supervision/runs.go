@@ -218,24 +218,20 @@ func (m *Machine) recoverRuns(in Recover) {
 	if m.removed || in.Ending || m.Rec.Wanted != WantRunning {
 		return
 	}
-	missed := m.Rec.NextRunAt
-	switch {
-	case missed.IsZero(), m.env.Now.Before(missed):
-		missed = time.Time{}
-	}
+	before := m.Rec.NextRunAt
+	missed := !before.IsZero() && !m.env.Now.Before(before)
 	rests := m.Rec.State == Stopped || m.Rec.State == Scheduled
 	arm := m.Rec.State == Stopped
 	if rests {
 		m.Rec.State = Scheduled
 	}
-	before := m.Rec.NextRunAt
 	m.plan(m.env.Now)
 	switch {
-	case !missed.IsZero() && rests && m.schedulePolicy().CatchUp:
+	case missed && rests && m.schedulePolicy().CatchUp:
 		m.Rec.Attempt = 0
-		m.begin(fmt.Sprintf("schedule: makes up for the run of %s, when no manager ran", stamp(missed)))
-	case !missed.IsZero():
-		m.event(EventScheduled, "the run of %s was missed: no manager ran", stamp(missed))
+		m.begin(fmt.Sprintf("schedule: makes up for the run of %s, when no manager ran", stamp(before)))
+	case missed:
+		m.event(EventScheduled, "the run of %s was missed: no manager ran", stamp(before))
 	case arm || !m.Rec.NextRunAt.Equal(before):
 		m.event(EventScheduled, "armed")
 	}
