@@ -222,6 +222,9 @@ func (d *daemon) handle(msg any) {
 			}
 		})
 	case observed:
+		if d.leaves(msg.Input) {
+			return
+		}
 		d.apply(msg.Input, nil)
 		d.hear()
 		d.nowAttached()
@@ -421,7 +424,6 @@ func (d *daemon) perform(e supervision.Effect) {
 	switch e := e.(type) {
 	case supervision.Fork:
 		d.forget(e.Incarnation)
-		d.says.clear(d.name)
 		d.endReadyLog()
 		reg := d.machine.Reg.Spec
 		d.ctx.Send(d.logger, open{User: reg.User, Process: d.process, System: d.ctx.ActorSystem(), Then: func(c Capture, a *platform.Account, err error) any {

@@ -53,11 +53,36 @@ func (d *daemon) notified(msg notified) {
 	if msg.Incarnation != rec.Incarnation || rec.Process.PID == 0 {
 		return
 	}
+	was := d.says.of(d.name, rec.Incarnation)
+	now := was
 	if msg.HasStatus {
-		d.says.set(d.name, msg.Status)
+		now.status = msg.Status
+	}
+	switch {
+	case msg.Stopping:
+		now.state = saidStopping
+	case was.state == saidStopping: // there is no way back
+		msg.Ready = false
+	case msg.Reloading:
+		now.state = saidReloading
+	case msg.Ready:
+		now.state = ""
+	}
+	if now != was {
+		d.says.note(d.name, now)
+	}
+	if now.state != was.state && now.state == saidStopping {
+		d.alarms.clear(&d.watchdog) // from here on it is the time it has to end
+		d.watch()
 	}
 	if msg.ExtendTimeout > 0 && (rec.State == supervision.Starting || rec.State == supervision.Stopping) {
 		d.alarms.extend(&d.alarm, msg.ExtendTimeout)
+	}
+	if now.state == saidStopping {
+		if msg.ExtendTimeout > 0 {
+			d.alarms.extend(&d.watchdog, msg.ExtendTimeout)
+		}
+		return
 	}
 	if msg.HasWatchdog {
 		d.watchdogEvery = msg.Watchdog
@@ -86,8 +111,8 @@ func (d *daemon) hear() {
 	}
 }
 
-// watch arms the watchdog of what runs, if it isn't, and drops that of anything
-// else.
+// watch arms the watchdog of what runs, or the time that it has to end by itself, if
+// it isn't armed, and drops that of anything else.
 func (d *daemon) watch() {
 	rec := &d.machine.Rec
 	if d.watchdogOf != rec.Incarnation {
@@ -97,23 +122,42 @@ func (d *daemon) watch() {
 		}
 		d.alarms.clear(&d.watchdog)
 	}
-	if rec.State != supervision.Running || d.watchdogEvery <= 0 {
+	every, up := d.watchdogEvery, rec.State == supervision.Running
+	if d.isLeaving() {
+		every = max(d.machine.Reg.Spec.StopTimeout.Duration(), time.Millisecond)
+		up = up || rec.State == supervision.Starting
+	}
+	if !up || every <= 0 {
 		d.alarms.clear(&d.watchdog)
 		return
 	}
 	if !d.alarms.armed(&d.watchdog) {
 		system, self, incarnation := d.ctx.ActorSystem(), d.ctx.Self(), rec.Incarnation
-		d.alarms.set(&d.watchdog, d.watchdogEvery, func() { system.Root.Send(self, watchdogRang{incarnation}) })
+		d.alarms.set(&d.watchdog, every, func() { system.Root.Send(self, watchdogRang{incarnation}) })
 	}
+}
+
+// isLeaving says whether what runs has said that it ends (STOPPING=1). As for
+// systemd, its watchdog is over then, and it has as long as a stop may take.
+func (d *daemon) isLeaving() bool {
+	return d.says.of(d.name, d.machine.Rec.Incarnation).state == saidStopping
+}
+
+// leaves says whether an observation is that what is leaving doesn't do well, which
+// is of no interest any more.
+func (d *daemon) leaves(in supervision.Input) bool {
+	p, ok := in.(supervision.Probed)
+	return ok && !p.Healthy && d.isLeaving()
 }
 
 func (d *daemon) watchdogRang(msg watchdogRang) {
 	if msg.Incarnation != d.machine.Rec.Incarnation || d.alarms.armed(&d.watchdog) {
 		return // it has said something since
 	}
-	d.apply(supervision.Faulted{
-		Incarnation: msg.Incarnation,
-		Cause:       fmt.Sprintf("its watchdog: no WATCHDOG=1 came for %s", d.watchdogEvery.Round(time.Microsecond)),
-	}, nil)
+	cause := fmt.Sprintf("its watchdog: no WATCHDOG=1 came for %s", d.watchdogEvery.Round(time.Microsecond))
+	if d.isLeaving() {
+		cause = "it said that it stops (STOPPING=1) and didn't end in time"
+	}
+	d.apply(supervision.Faulted{Incarnation: msg.Incarnation, Cause: cause}, nil)
 	d.watch()
 }

@@ -52,6 +52,13 @@ func (s *System) Get(ctx context.Context, q api.GetQuery) (api.Details, error) {
 	out.WorkingDir, out.User = optional(d.WorkingDir), optional(d.User)
 	out.Source, out.Incarnation = optional(e.reg.Source), optional(e.rec.Incarnation)
 	out.HealthCheck = s.healthCheck(d, q.At)
+	if q.At == nil {
+		said := s.says.of(d.Name, e.rec.Incarnation)
+		out.StatusText = optional(said.status)
+		if e.rec.Process.PID != 0 {
+			out.NotifyState = optional(said.state)
+		}
+	}
 	if q.Env {
 		out.Env = d.Env
 		if out.Env == nil {

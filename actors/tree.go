@@ -28,7 +28,7 @@ type tree struct {
 	notes   notes // of the daemons' outputs
 	checks  *checks
 	probes  probes // what checks have shown
-	says    notes  // what daemons say of themselves (STATUS=)
+	says    sayings
 	notify  *notify.Receiver
 	outputs outputs
 

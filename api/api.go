@@ -160,6 +160,8 @@ type Details struct {
 	EnvKeys     []string          `json:"env_keys"`   // sorted; never null
 	Env         map[string]string `json:"env"`        // null unless asked for
 	HealthCheck *HealthCheck      `json:"health_check"`
+	StatusText  *string           `json:"status_text"`  // the last STATUS= of its incarnation (sd_notify); a manager that begins has none
+	NotifyState *string           `json:"notify_state"` // reloading, stopping: what it says that it does
 }
 
 // HealthCheck is what the checks of a daemon's health ask, and what came of the

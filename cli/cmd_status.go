@@ -198,12 +198,16 @@ func (a *app) details(d api.Details, now time.Time) {
 	if d.State == supervision.Running && !d.Ready {
 		state += ", not ready yet"
 	}
+	if s := value(d.NotifyState); s != "" && s != string(d.State) {
+		state += ", says that it is " + clean(s)
+	}
 	if d.Adopted {
 		state += ", taken over from an earlier manager"
 	}
 	row("state", state)
 	row("wanted", string(d.Wanted))
 	text("reason", value(d.Reason))
+	text("says", value(d.StatusText))
 	text("waiting for", strings.Join(d.WaitingFor, ", "))
 	if d.PID != nil {
 		row("pid", fmt.Sprint(*d.PID))
