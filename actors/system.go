@@ -310,7 +310,8 @@ func (s *System) sync(ctx context.Context) error {
 // Ping implements [api.Manager].
 func (s *System) Ping(context.Context) (api.Ping, error) {
 	return api.Ping{
-		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt, Warnings: slices.Concat(s.ledger.trouble(), s.notes.list(), s.found.Damage),
+		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt,
+		Warnings: append([]string{}, slices.Concat(s.ledger.trouble(), s.notes.list(), s.found.Damage)...),
 		KeeperPID: keeperPID(s.keep),
 	}, nil
 }
