@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"syspulse": syspulse, "good": syspulse, "hanging": syspulse, "crashing": syspulse, "leaving": syspulse,
-		"talk": talk,
+		"talk": talk, "shop": shop,
 	})
 }
 
@@ -43,8 +43,14 @@ func TestMain(m *testing.M) {
 //	gone PID                  wait until there is no such process
 //	dead PID                  wait until it has ended, reaped or not (Linux)
 //	keeper-pid VAR            set VAR to the pid of the manager's keeper
+//	short-dir VAR             set VAR to a new directory for sockets
+//	free-port VAR             set VAR to a TCP port that nobody has
+//	database DIR              make an empty PostgreSQL in DIR
+//	expand FILE...            replace $VARIABLES in files
 //	json EXPR                 check the last standard output: KEY=VALUE,
 //	                          where KEY may be a path such as 0.name
+//
+// [redis] and [postgres] are true where that is installed.
 func TestScripts(t *testing.T) {
 	deadline := time.Now().Add(7 * time.Minute) // a command that hangs is told with its goroutines
 	testscript.Run(t, testscript.Params{
@@ -53,6 +59,9 @@ func TestScripts(t *testing.T) {
 			data := filepath.Join(env.WorkDir, "data")
 			env.Setenv("SYSPULSE_DATA_DIR", data)
 			env.Setenv("HOME", env.WorkDir)
+			// A program with the race detector waits a second at its end, by default; a
+			// script has dozens of them.
+			env.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 			env.Defer(func() { endManagers(env.WorkDir) })
 			// A script that is over time is ended by killing its commands. A
 			// manager outlives that of its keeper, and holds their outputs.
@@ -69,7 +78,12 @@ func TestScripts(t *testing.T) {
 			"dead":        cmdDead,
 			"keeper-pid":  cmdKeeperPid,
 			"json":        cmdJSON,
+			"short-dir":   cmdShortDir,
+			"free-port":   cmdFreePort,
+			"database":    cmdDatabase,
+			"expand":      cmdExpand,
 		},
+		Condition:           installed,
 		RequireExplicitExec: true,
 		Deadline:            deadline,
 		RequireUniqueNames:  true,

@@ -37,7 +37,7 @@ func load(t *testing.T, file string) *spec.File {
 }
 
 func TestExamples(t *testing.T) {
-	for _, want := range []string{"quickstart", "simple", "multi", "linux", "macos", "windows", "scheduled", "full-featured"} {
+	for _, want := range []string{"quickstart", "simple", "multi", "linux", "macos", "windows", "scheduled", "stack", "full-featured"} {
 		if !slices.Contains(sysFiles(t), want+".sys") {
 			t.Errorf("there is no %s.sys", want)
 		}
