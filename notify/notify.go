@@ -47,8 +47,8 @@ type Listener struct {
 	UID uint32
 	// Inside says whether a process belongs to the daemon's tree. It is asked when
 	// a MAINPID comes, for the sender and for who is named, on the goroutine
-	// that serves all sockets: it may look into /proc, but not wait. Nil: nobody
-	// belongs.
+	// that serves all sockets: it may look into /proc, but not wait. Nil: no MAINPID
+	// is heard.
 	Inside func(pid int) bool
 	// Fresh drops what was sent before: a process is about to be started, and what
 	// one before it has said is void. Without it, what waits is read.

@@ -193,7 +193,9 @@ func (s *socket) check(l *listening, d *datagram) (p parsed, refused string) {
 // mainPID is the process that is named, if it may be.
 func (l *listening) mainPID(pid int, d *datagram) (int, string) {
 	switch {
-	case l.Inside == nil || d.pid <= 0 || !l.Inside(d.pid) || !d.senderLives():
+	case l.Inside == nil:
+		return 0, fmt.Sprintf("MAINPID=%d is not acted on: a daemon's first process is its main one", pid)
+	case d.pid <= 0 || !l.Inside(d.pid) || !d.senderLives():
 		return 0, fmt.Sprintf("MAINPID=%d comes from process %d, which is none of the daemon's", pid, d.pid)
 	case pid != d.pid && !l.Inside(pid):
 		return 0, fmt.Sprintf("MAINPID=%d is no process of the daemon", pid)
