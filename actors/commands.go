@@ -16,15 +16,19 @@ import (
 
 // Add implements [api.Manager].
 func (s *System) Add(ctx context.Context, req api.AddRequest) ([]api.Result, error) {
-	return s.register(ctx, req.Daemons, nil)
+	return s.register(ctx, req.Daemons, req.Groups, nil)
 }
 
-func (s *System) register(ctx context.Context, daemons []api.Registration, running []string) ([]api.Result, error) {
+func (s *System) register(ctx context.Context, daemons []api.Registration, declared []spec.Group, running []string) ([]api.Result, error) {
 	regs, err := checked(daemons)
 	if err != nil {
 		return nil, err
 	}
-	msg := register{Daemons: regs, Running: running, answer: newAnswer[[]api.Result]()}
+	groups, err := checkedGroups(declared)
+	if err != nil {
+		return nil, err
+	}
+	msg := register{Daemons: regs, Groups: groups, Running: running, answer: newAnswer[[]api.Result]()}
 	results, err := ask(ctx, s, msg, msg.answer)
 	if err != nil {
 		return nil, err
@@ -89,11 +93,15 @@ func (s *System) Apply(ctx context.Context, req api.ApplyRequest) ([]api.Change,
 	if err != nil {
 		return nil, err
 	}
+	groups, err := checkedGroups(req.Groups)
+	if err != nil {
+		return nil, err
+	}
 	files, err := s.spellings(ctx, regs, req.Prune)
 	if err != nil {
 		return nil, err
 	}
-	msg := reconcile{Daemons: regs, Files: files, DryRun: req.DryRun, answer: newAnswer[[]api.Change]()}
+	msg := reconcile{Daemons: regs, Groups: groups, Files: files, DryRun: req.DryRun, answer: newAnswer[[]api.Change]()}
 	for _, path := range req.Prune {
 		msg.Prune = append(msg.Prune, files.of(path))
 	}
@@ -335,5 +343,5 @@ func (s *System) Import(ctx context.Context, state api.State) ([]api.Result, err
 			running = append(running, spec.CanonicalName(d.Spec.Name))
 		}
 	}
-	return s.register(ctx, regs, running)
+	return s.register(ctx, regs, state.Groups, running)
 }

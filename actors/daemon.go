@@ -174,7 +174,7 @@ func (d *daemon) start(ctx actor.Context) {
 	d.logger = d.spawn(ctx, "log", func() actor.Actor {
 		return &logger{name: d.name, output: d.output, log: d.log, alarms: d.alarms, notes: &d.notes, recorder: r}
 	})
-	c := &cell{name: d.name, host: d.host, log: d.log, after: d.alarms.after}
+	c := &cell{name: d.name, host: d.host, starts: &d.starts, log: d.log, after: d.alarms.after}
 	d.process = d.spawn(ctx, "process", func() actor.Actor { return &process{c} })
 	ctx.Send(d.journal, recall{d.name, ctx.Self()})
 }
@@ -225,7 +225,11 @@ func (d *daemon) handle(msg any) {
 		if d.leaves(msg.Input) {
 			return
 		}
-		d.apply(msg.Input, nil)
+		var then func(supervision.Outcome, *supervision.Record, error)
+		if msg.Noted != nil {
+			then = func(supervision.Outcome, *supervision.Record, error) { msg.Noted() }
+		}
+		d.apply(msg.Input, then)
 		d.hear()
 		d.nowAttached()
 	case timerFired:
@@ -488,6 +492,8 @@ func (d *daemon) perform(e supervision.Effect) {
 		if d.schedule != nil {
 			d.ctx.Send(d.schedule, disarmRun{})
 		}
+	case supervision.AskLeave:
+		d.ctx.Send(d.ctx.Parent(), awaitsLeave{d.name, e.Incarnation})
 	case supervision.Retire:
 		d.forget("")
 		d.ctx.Send(d.logger, idle{})

@@ -71,7 +71,10 @@ type entry struct {
 // take applies an event.
 func (e *entry) take(ev *supervision.Event) {
 	if ev.Spec != nil {
-		e.reg, e.warnings = *ev.Spec, warnings(ev.Spec.Spec)
+		e.reg, e.warnings = *ev.Spec, nil
+		if ev.Spec.Spec != nil {
+			e.warnings = warnings(ev.Spec.Spec)
+		}
 	}
 	if ev.Record != nil {
 		e.rec, e.wish = *ev.Record, false

@@ -37,6 +37,7 @@ type (
 	// register adds daemons, all or none.
 	register struct {
 		Daemons []supervision.Registration
+		Groups  []spec.Group
 		Running []string // those that are to be started (autostart comes on top)
 		answer[[]api.Result]
 	}
@@ -44,6 +45,7 @@ type (
 	// the files Prune and isn't among them.
 	reconcile struct {
 		Daemons []supervision.Registration
+		Groups  []spec.Group
 		Files   files
 		Prune   []string // as Files tells them
 		DryRun  bool
@@ -64,6 +66,7 @@ type selection struct {
 	daemons []selected
 	unknown []*api.Error // for each name that is not registered
 	replies chan reply
+	groups  []spec.Group // all that are declared, sorted; if everything is selected
 }
 
 type selected struct {
@@ -96,6 +99,7 @@ type manager struct {
 	settled bool                // it is known which processes of the daemons live
 	reverse map[string][]string // by dependency, who depends on it; nil: to be made anew
 	plans   []*plan             // stops under way
+	groups  map[string]*group   // those that are declared or have members
 }
 
 type managed struct {
@@ -106,6 +110,9 @@ type managed struct {
 
 	pending int // commands that are not in its record yet
 	held    int // plans that it is part of: it isn't resumed
+
+	group *group // nil if it has none
+	due   string // the incarnation whose backoff is over
 }
 
 type pendingCommit struct {
@@ -137,6 +144,8 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.recorded(msg)
 	case planned:
 		m.planned(msg)
+	case awaitsLeave:
+		m.awaitsLeave(msg)
 	case committed:
 		m.project(msg.Events)
 	case appended:
@@ -160,7 +169,7 @@ func (m *manager) Receive(ctx actor.Context) {
 		m.end(msg)
 	case stopAgain:
 		sel := m.pick(api.Selector{Names: msg.names})
-		m.stopInOrder(&sel, stopForShutdown(false), false)
+		m.stopInOrder(&sel, stopForShutdown(false), planOptions{})
 		m.awaitEnds(sel)
 	case farewell:
 		ctx.Poison(msg.daemon)
@@ -195,10 +204,15 @@ func (m *manager) start(ctx actor.Context) {
 	m.keys = make(map[string]string)
 	m.pending = make(map[uint64]pendingCommit)
 	m.dying = make(map[string][]func())
+	m.groups = make(map[string]*group)
 	j := &journal{ledger: m.ledger, subscriber: ctx.Self(), settle: m.settle, alarms: m.alarms}
 	m.spawn(ctx, "journal", func() actor.Actor { return j })
 
 	for name, e := range m.ledger.snapshot() {
+		if group, ok := supervision.IsGroup(name); ok {
+			m.takeGroup(group, &supervision.Event{Spec: &e.reg, Record: &e.rec})
+			continue
+		}
 		m.adopt(name, e)
 	}
 	if m.again {
@@ -267,6 +281,7 @@ func (m *manager) adopt(name string, e entry) {
 	}
 	early := d.early
 	d.entry, d.pid, d.early = e, pid, nil
+	m.enroll(name, d)
 	m.keys[spec.NameKey(name)] = name
 	for _, msg := range early {
 		m.ctx.Send(pid, msg)
@@ -276,8 +291,16 @@ func (m *manager) adopt(name string, e entry) {
 // project applies commits to the projection.
 func (m *manager) project(events []supervision.Event) {
 	touched, failed := make(map[string]bool, len(events)), make(map[string]bool)
+	moved := make(map[*group]bool)
 	for i := range events {
 		ev := &events[i]
+		if group, ok := supervision.IsGroup(ev.Daemon); ok {
+			m.takeGroup(group, ev)
+			if g := m.groups[group]; g != nil && ev.Spec != nil {
+				moved[g] = true
+			}
+			continue
+		}
 		d := m.daemons[ev.Daemon]
 		if d == nil {
 			continue
@@ -285,6 +308,10 @@ func (m *manager) project(events []supervision.Event) {
 		touched[ev.Daemon] = true
 		switch ev.Kind {
 		case supervision.EventRemoved:
+			if d.group != nil && d.group.leaders[ev.Daemon] {
+				moved[d.group] = true
+			}
+			m.discharge(ev.Daemon, d)
 			delete(m.daemons, ev.Daemon)
 			delete(m.keys, spec.NameKey(ev.Daemon))
 			m.dying[ev.Daemon] = nil
@@ -294,11 +321,18 @@ func (m *manager) project(events []supervision.Event) {
 			m.reverse = nil
 		}
 		d.take(ev)
+		if g := d.group; m.enroll(ev.Daemon, d) {
+			moved[d.group], moved[g] = true, true
+		}
 		if d.rec.State == supervision.Failed {
 			failed[ev.Daemon] = true
 		} else {
 			delete(failed, ev.Daemon)
 		}
+	}
+	delete(moved, nil)
+	for g := range moved {
+		m.lookAtGroup(g, failed)
 	}
 	m.lookAround(touched, failed)
 }
@@ -355,6 +389,13 @@ func (m *manager) pick(s api.Selector) selection {
 			add(name)
 		}
 	}
+	if s.All {
+		for _, name := range slices.Sorted(maps.Keys(m.groups)) {
+			if g := m.groups[name]; g.declared {
+				out.groups = append(out.groups, g.spec)
+			}
+		}
+	}
 	return out
 }
 
@@ -369,7 +410,7 @@ func (m *manager) dispatch(msg dispatch) {
 	case msg.Pull != nil:
 		m.startWithNeeds(&sel, command, msg.Pull)
 	case msg.DependentsFirst:
-		m.stopInOrder(&sel, command, msg.Force)
+		m.stopInOrder(&sel, command, planOptions{force: msg.Force})
 	case msg.Removal:
 		m.remove(&sel, msg.Force, command)
 	default:
@@ -489,28 +530,29 @@ func (m *manager) register(msg register) {
 				name, strings.Join(spec.Diff(d.reg.Spec, r.Spec), ", "), name))
 		}
 	}
+	conflicts = append(conflicts, m.declaredOtherwise(msg.Groups)...)
 	if len(conflicts) > 0 {
 		e := api.NewError(api.CodeConflict, "nothing was registered: %s", strings.Join(conflicts, "; "))
 		e.Problems = conflicts
 		msg.fail(e)
 		return
 	}
-	if err := m.entangled(fresh); err != nil {
+	if err := cmp.Or(m.entangled(fresh), m.groupClash(fresh, msg.Groups)); err != nil {
 		msg.fail(err)
 		return
 	}
-	m.add(fresh, func(name string) bool { return slices.Contains(msg.Running, name) },
+	m.add(fresh, msg.Groups, func(name string) bool { return slices.Contains(msg.Running, name) },
 		func() { msg.give(results, nil) }, msg.fail)
 }
 
-// add registers new daemons in one commit and starts those that are to be
-// running.
-func (m *manager) add(fresh []supervision.Registration, running func(string) bool, then func(), fail func(error)) {
-	if len(fresh) == 0 {
+// add registers new daemons, and groups, in one commit and starts those that are to
+// be running.
+func (m *manager) add(fresh []supervision.Registration, groups []spec.Group, running func(string) bool, then func(), fail func(error)) {
+	events := m.declarations(groups)
+	if len(events) == 0 && len(fresh) == 0 {
 		then()
 		return
 	}
-	events := make([]supervision.Event, len(fresh))
 	for i := range fresh {
 		rec := supervision.Record{State: supervision.Stopped, Wanted: supervision.WantStopped, Health: supervision.HealthNotConfigured}
 		if fresh[i].Spec.HealthCheck != nil {
@@ -524,10 +566,10 @@ func (m *manager) add(fresh []supervision.Registration, running func(string) boo
 		m.daemons[name] = &managed{entry: entry{reg: fresh[i], rec: rec}}
 		m.reverse = nil
 		m.keys[spec.NameKey(name)] = name
-		events[i] = supervision.Event{
+		events = append(events, supervision.Event{
 			Time: wallNow(), Daemon: name, Kind: supervision.EventRegistered, Detail: fresh[i].Source,
 			Record: &rec, Spec: &fresh[i],
-		}
+		})
 	}
 	m.append(events, func() {
 		for _, r := range fresh {
@@ -575,7 +617,7 @@ func (m *manager) reconcile(msg reconcile) {
 			msg.fail(err)
 			return
 		}
-		c := api.Change{Name: r.Spec.Name, Change: api.ChangeUnchanged, Keys: []string{}, Warnings: []string{}}
+		c := api.Change{Kind: api.KindDaemon, Name: r.Spec.Name, Change: api.ChangeUnchanged, Keys: []string{}, Warnings: []string{}}
 		switch {
 		case d == nil:
 			c.Change = api.ChangeAdded
@@ -591,13 +633,21 @@ func (m *manager) reconcile(msg reconcile) {
 		}
 		changes = append(changes, c)
 	}
-	if err := m.entangled(slices.Concat(fresh, changed)); err != nil {
+	if err := cmp.Or(m.entangled(slices.Concat(fresh, changed)), m.groupClash(slices.Concat(fresh, changed), msg.Groups)); err != nil {
 		msg.fail(err)
 		return
 	}
+	for i := range msg.Groups {
+		kind, keys := m.declaration(&msg.Groups[i])
+		changes = append(changes, api.Change{Kind: api.KindGroup, Name: msg.Groups[i].Name, Change: kind, Keys: keys, Warnings: []string{}})
+	}
 	out := m.outdated(msg)
 	for _, name := range out {
-		changes = append(changes, api.Change{Name: name, Change: api.ChangeRemoved, Keys: []string{}, Warnings: []string{}})
+		changes = append(changes, api.Change{Kind: api.KindDaemon, Name: name, Change: api.ChangeRemoved, Keys: []string{}, Warnings: []string{}})
+	}
+	undeclared := m.undeclared(msg, out)
+	for _, name := range undeclared {
+		changes = append(changes, api.Change{Kind: api.KindGroup, Name: name, Change: api.ChangeRemoved, Keys: []string{}, Warnings: []string{}})
 	}
 	if msg.DryRun {
 		msg.give(changes, nil)
@@ -605,7 +655,8 @@ func (m *manager) reconcile(msg reconcile) {
 	}
 	turn := m.nextBatch()
 	system, self := m.ctx.ActorSystem(), m.ctx.Self()
-	m.add(fresh, func(string) bool { return false }, func() {
+	m.add(fresh, msg.Groups, func(string) bool { return false }, func() {
+		m.undeclare(undeclared)
 		left := len(changed)
 		done := make(chan error, left)
 		for _, r := range changed {
@@ -660,7 +711,7 @@ func (m *manager) end(msg endManager) {
 	failpoint.Hit(failpoint.ShutdownBegin)
 	sel := m.pick(api.Selector{})
 	if first {
-		m.stopInOrder(&sel, stopForShutdown(msg.Force), msg.Force)
+		m.stopInOrder(&sel, stopForShutdown(msg.Force), planOptions{force: msg.Force})
 		m.awaitEnds(sel)
 		return
 	}

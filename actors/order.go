@@ -85,8 +85,16 @@ func (m *manager) look(name string, failed map[string]bool) {
 		return
 	}
 	rec := &d.rec
+	held := m.heldBy(name, d)
 	switch {
+	case rec.State == supervision.Backoff:
+		m.lookAtLeader(name, d)
+	case held != "":
+		m.lookAtLeader(held, m.daemons[held]) // it takes along all of them in order
 	case rec.State == supervision.Starting && rec.Waiting:
+		if m.isLed(name) {
+			return // those that it takes along are being stopped
+		}
 		switch v, on := m.judge(d, failed); v {
 		case proceed:
 			m.advise(d, supervision.Proceed{Incarnation: rec.Incarnation})
@@ -110,7 +118,7 @@ func isResting(rec *supervision.Record) bool {
 	return rec.State == supervision.Stopped && rec.Wanted == supervision.WantRunning
 }
 
-func (m *manager) advise(d *managed, in supervision.Input) { m.ctx.Send(d.pid, observed{in}) }
+func (m *manager) advise(d *managed, in supervision.Input) { m.ctx.Send(d.pid, observed{Input: in}) }
 
 // lookAround goes on from what has happened to some daemons.
 func (m *manager) lookAround(touched, failed map[string]bool) {
@@ -118,6 +126,11 @@ func (m *manager) lookAround(touched, failed map[string]bool) {
 		m.look(name, failed)
 		for _, other := range m.dependents(name) {
 			m.look(other, failed)
+		}
+		if d := m.daemons[name]; d != nil && d.group != nil {
+			for leader := range d.group.leaders {
+				m.look(leader, failed)
+			}
 		}
 	}
 }
@@ -154,6 +167,11 @@ func (m *manager) waitingFor(e *entry) []string {
 	for _, dep := range e.reg.Spec.DependsOn {
 		if on := m.daemons[dep.Name]; on == nil || !isMet(dep, &on.entry) {
 			out = append(out, dep.Name)
+		}
+	}
+	if d := m.daemons[e.reg.Spec.Name]; d != nil {
+		if held := m.heldBy(e.reg.Spec.Name, d); held != "" && !slices.Contains(out, held) {
+			out = append(out, held)
 		}
 	}
 	return out
@@ -248,7 +266,7 @@ func (m *manager) startWithNeeds(sel *selection, message, pull func(reply func(o
 		}
 		c := make(answer)
 		v, _ := m.judge(d, nil)
-		c.Forks = v == proceed
+		c.Forks = v == proceed && m.heldBy(s.name, d) == "" && !m.isLed(s.name)
 		m.commanded(d, c)
 	}
 }
@@ -274,6 +292,15 @@ type plan struct {
 	answers map[string]func(outcome)
 	members map[string]*managed
 	needs   map[string][]string // whom among them each depends on
+	then    func()              // called in the end; may be nil
+	leader  string              // the member of a group with which they start again
+}
+
+// planOptions say what is particular about a plan.
+type planOptions struct {
+	force bool   // what is stopped along is killed at once
+	alone bool   // what depends on them is not stopped along
+	then  func() // called in the end
 }
 
 // planned: a step of a plan is done.
@@ -284,8 +311,8 @@ type planned struct {
 
 // stopInOrder sends the selected daemons what message makes, and stops what runs
 // and depends on them before that.
-func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) command, force bool) {
-	p := &plan{waits: make(map[string]int), steps: make(map[string]func()), answers: make(map[string]func(outcome)), members: make(map[string]*managed), needs: make(map[string][]string)}
+func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) command, o planOptions) *plan {
+	p := &plan{then: o.then, waits: make(map[string]int), steps: make(map[string]func()), answers: make(map[string]func(outcome)), members: make(map[string]*managed), needs: make(map[string][]string)}
 	replies := make(chan reply, len(sel.daemons))
 	sel.replies = replies
 	system, self := m.ctx.ActorSystem(), m.ctx.Self()
@@ -311,13 +338,13 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 		join(s.name, m.asked.once(s.name, replies), message)
 		names = append(names, s.name)
 	}
-	for i := 0; i < len(names); i++ { // it grows
+	for i := 0; i < len(names) && !o.alone; i++ { // it grows
 		name := names[i]
 		for _, other := range m.dependents(name) {
 			if p.members[other] == nil && isLive(m.daemons[other].rec.State) {
 				join(other, func(outcome) {}, func(reply func(outcome)) command {
 					return command{
-						Input: supervision.Stop{By: name + " is stopped", Shutdown: true, Force: force}, Until: untilGone, Reply: reply,
+						Input: supervision.Stop{By: name + " is stopped", Shutdown: true, Force: o.force}, Until: untilGone, Reply: reply,
 					}
 				})
 				names = append(names, other)
@@ -325,7 +352,7 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 		}
 	}
 	if p.left = len(names); p.left == 0 {
-		return
+		return p
 	}
 	for _, name := range names {
 		for _, dep := range m.daemons[name].reg.Spec.DependsOn {
@@ -342,6 +369,7 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 		}
 	}
 	p.unstick()
+	return p
 }
 
 func (p *plan) step(name string) {
@@ -368,6 +396,11 @@ func (m *manager) stopAhead(name string) bool {
 	return slices.ContainsFunc(m.plans, func(p *plan) bool { return p.steps[name] != nil })
 }
 
+// isLed says whether a plan stops those that start again with a daemon.
+func (m *manager) isLed(name string) bool {
+	return slices.ContainsFunc(m.plans, func(p *plan) bool { return p.leader == name })
+}
+
 // planned goes on with those that had to wait.
 func (m *manager) planned(msg planned) {
 	p := msg.p
@@ -391,6 +424,12 @@ func (m *manager) planned(msg planned) {
 		d.held--
 		touched[name] = true
 	}
+	if p.leader != "" {
+		touched[p.leader] = true
+	}
+	if p.then != nil {
+		p.then()
+	}
 	m.lookAround(touched, nil)
 }
 
@@ -409,7 +448,7 @@ func (m *manager) unplan(name string) {
 // without force where something does.
 func (m *manager) remove(sel *selection, force bool, message func(reply func(outcome)) command) {
 	if force {
-		m.stopInOrder(sel, message, false)
+		m.stopInOrder(sel, message, planOptions{})
 		return
 	}
 	// Who goes, too, keeps nobody; who is refused does.

@@ -318,7 +318,7 @@ func (p *prober) tell(ctx actor.Context, healthy bool, reason string) {
 	}
 	p.verdict = &healthy
 	p.settle(p.health)
-	ctx.Send(ctx.Parent(), observed{supervision.Probed{Incarnation: p.probing.Incarnation, Healthy: healthy, Reason: reason}})
+	ctx.Send(ctx.Parent(), observed{Input: supervision.Probed{Incarnation: p.probing.Incarnation, Healthy: healthy, Reason: reason}})
 }
 
 // nextHealth sets the alarm for the next check of health.
@@ -371,5 +371,5 @@ func (p *prober) becameReady(ctx actor.Context, how string) {
 	p.stopChecking(&p.ready)
 	p.probing.Ready = true
 	p.probes.note(p.name, func(d *probed) { d.readiness = "" })
-	ctx.Send(ctx.Parent(), observed{supervision.BecameReady{Incarnation: p.probing.Incarnation, How: how}})
+	ctx.Send(ctx.Parent(), observed{Input: supervision.BecameReady{Incarnation: p.probing.Incarnation, How: how}})
 }

@@ -75,7 +75,10 @@ type ended struct {
 func (ended) EndOfIncarnation() {}
 
 // observed tells the daemon of something short of the end.
-type observed struct{ Input supervision.Input }
+type observed struct {
+	Input supervision.Input
+	Noted func() // called once it is in the journal; may be nil
+}
 
 // process stands for one incarnation of a daemon's OS process, and fails when
 // that has ended. It never ends the OS process because it is itself stopped or
@@ -86,10 +89,11 @@ type process struct {
 
 // cell is what outlives a fault of the process actor.
 type cell struct {
-	name  string
-	host  Host
-	log   *slog.Logger
-	after func(time.Duration, func())
+	name   string
+	host   Host
+	log    *slog.Logger
+	after  func(time.Duration, func())
+	starts *launches
 
 	incarnation string
 	handle      platform.Process
@@ -166,7 +170,7 @@ func (p *process) resume(ctx actor.Context) {
 	}
 	if p.died == nil {
 		if p.forked != nil {
-			ctx.Send(ctx.Parent(), observed{*p.forked}) // told twice does no harm
+			ctx.Send(ctx.Parent(), observed{Input: *p.forked}) // told twice does no harm
 		}
 		p.watch(ctx)
 	} else {
@@ -183,7 +187,7 @@ func (p *process) failed(ctx actor.Context, what string, err error) {
 	p.tries++
 	delay := supervision.FaultDelay(p.tries + 1)
 	p.log.Warn(what, "daemon", p.name, "error", err, "again in", delay)
-	ctx.Send(ctx.Parent(), observed{supervision.LeftBehind{
+	ctx.Send(ctx.Parent(), observed{Input: supervision.LeftBehind{
 		Incarnation: p.incarnation, Reason: fmt.Sprintf("%s: %s; it is tried again", what, brief(err)),
 	}})
 	system, self, incarnation := ctx.ActorSystem(), ctx.Self(), p.incarnation
@@ -208,6 +212,13 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 	p.reset(msg.Incarnation, msg.Capture)
 	// After a fault it is not known whether the fork happened.
 	p.task = attach{Incarnation: msg.Incarnation, Capture: msg.Capture}
+	noted := p.starts.begin()
+	handed := false
+	defer func() {
+		if !handed {
+			noted()
+		}
+	}()
 	handle, err := p.start(msg)
 	p.task = nil
 	if err != nil {
@@ -218,7 +229,8 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 	p.forked = &supervision.Forked{
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
 	}
-	ctx.Send(ctx.Parent(), observed{*p.forked})
+	handed = true
+	ctx.Send(ctx.Parent(), observed{*p.forked, noted})
 	p.watch(ctx)
 }
 
@@ -272,7 +284,7 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 	failpoint.Hit(failpoint.RecoverAdopted)
 	p.handle, p.task = handle, nil
 	age := p.host.Age(handle.Identity())
-	ctx.Send(ctx.Parent(), observed{supervision.Attached{
+	ctx.Send(ctx.Parent(), observed{Input: supervision.Attached{
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow().Add(-age), Boot: p.host.Uptime() - age,
 	}})
 	p.watch(ctx)
@@ -299,7 +311,7 @@ func (p *process) lost(ctx actor.Context, msg attach, err error) {
 	if err != nil {
 		if died {
 			exit.Empty = false
-			ctx.Send(ctx.Parent(), observed{exit}) // its code might not be told a second time
+			ctx.Send(ctx.Parent(), observed{Input: exit}) // its code might not be told a second time
 		}
 		p.failed(ctx, notEnded, err)
 		return
@@ -379,7 +391,7 @@ func (p *process) finish(ctx actor.Context, empty bool) {
 		p.end(in)
 	case !p.told:
 		p.told = true
-		ctx.Send(ctx.Parent(), observed{in})
+		ctx.Send(ctx.Parent(), observed{Input: in})
 	}
 	system, self, incarnation := ctx.ActorSystem(), ctx.Self(), p.incarnation
 	p.handle.OnEmpty(func() { system.Root.Send(self, treeEmptied{incarnation}) })

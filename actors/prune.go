@@ -135,9 +135,9 @@ func (m *manager) prune(msg prune) {
 	}
 	m.stopInOrder(&sel, func(reply func(outcome)) command {
 		return command{Input: supervision.Remove{Force: true}, Until: untilGone, Reply: reply}
-	}, false)
+	}, planOptions{})
 	changes := slices.DeleteFunc(msg.changes, func(c api.Change) bool {
-		return c.Change == api.ChangeRemoved && stays[c.Name]
+		return c.Change == api.ChangeRemoved && c.Kind == api.KindDaemon && stays[c.Name]
 	})
 	go func() {
 		var failed error

@@ -108,6 +108,9 @@ func (s *System) selected(ctx context.Context, sel api.Selector, at *time.Time) 
 	}
 	past := manager{daemons: make(map[string]*managed, len(then))}
 	for _, d := range then {
+		if d.Registration == nil || d.Registration.Group != nil {
+			continue
+		}
 		past.daemons[d.Name] = &managed{entry: newEntry(d)}
 	}
 	return past.pick(sel), nil
@@ -134,7 +137,11 @@ func (s *System) row(picked selected, at *time.Time) api.Daemon {
 }
 
 func newEntry(d persist.Daemon) entry {
-	return entry{reg: *d.Registration, rec: d.Record, warnings: warnings(d.Registration.Spec), wish: d.WantedCopied}
+	e := entry{reg: *d.Registration, rec: d.Record, wish: d.WantedCopied}
+	if d.Registration.Spec != nil {
+		e.warnings = warnings(d.Registration.Spec)
+	}
+	return e
 }
 
 // warnings are the keys of d that this build doesn't act on.
@@ -158,5 +165,6 @@ func (s *System) Export(ctx context.Context) (api.State, error) {
 			Registration: api.Registration{Spec: d.reg.Spec, Source: d.reg.Source}, Wanted: d.rec.Wanted,
 		})
 	}
+	out.Groups = append(out.Groups, sel.groups...)
 	return out, nil
 }

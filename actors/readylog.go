@@ -115,7 +115,7 @@ func (r *readyLog) match(pattern *regexp.Regexp, system *actor.ActorSystem, to *
 			}
 			if l.Notice == "" && pattern.Match(*whole) {
 				text := bytes.ToValidUTF8((*whole)[:min(len(*whole), 200)], []byte("\uFFFD"))
-				system.Root.Send(to, observed{supervision.BecameReady{Incarnation: r.incarnation, How: "it wrote: " + string(text)}})
+				system.Root.Send(to, observed{Input: supervision.BecameReady{Incarnation: r.incarnation, How: "it wrote: " + string(text)}})
 				return
 			}
 		}

@@ -48,9 +48,9 @@ func (s *schedule) Receive(ctx actor.Context) {
 		switch {
 		case s.tree.ending.Load(): // nothing begins any more
 		case msg.Stepped:
-			ctx.Send(ctx.Parent(), observed{supervision.ClockSet{}})
+			ctx.Send(ctx.Parent(), observed{Input: supervision.ClockSet{}})
 		default:
-			ctx.Send(ctx.Parent(), observed{supervision.Due{Run: msg.Run}})
+			ctx.Send(ctx.Parent(), observed{Input: supervision.Due{Run: msg.Run}})
 		}
 	}
 }

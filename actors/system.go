@@ -311,7 +311,7 @@ func (s *System) sync(ctx context.Context) error {
 func (s *System) Ping(context.Context) (api.Ping, error) {
 	return api.Ping{
 		PID: os.Getpid(), Version: s.version, StartedAt: s.startedAt,
-		Warnings: append([]string{}, slices.Concat(s.ledger.trouble(), s.notes.list(), s.found.Damage)...),
+		Warnings:  append([]string{}, slices.Concat(s.ledger.trouble(), s.notes.list(), s.found.Damage)...),
 		KeeperPID: keeperPID(s.keep),
 	}, nil
 }

@@ -4,6 +4,7 @@ package actors
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -170,7 +171,7 @@ func (f *fixture) until(name, what string, ok func(api.Details) bool) api.Detail
 		select {
 		case <-woken:
 		case <-deadline:
-			f.t.Fatalf("%s is never %s: %+v\nhistory: %s\n%s", name, what, d.Daemon, f.kinds(name), f.log)
+			f.t.Fatalf("%s is never %s: %s\nhistory: %s\n%s", name, what, asJSON(d.Daemon), f.kinds(name), f.log)
 		}
 	}
 }
@@ -540,4 +541,13 @@ func TestNoTimeIsEnoughForWhatIsDone(t *testing.T) {
 	req := on("web")
 	req.Wait, req.Timeout = true, new(spec.Seconds)
 	f.must(f.Start(context.Background(), req))
+}
+
+// asJSON shows what is behind pointers, too.
+func asJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }

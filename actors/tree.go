@@ -27,6 +27,7 @@ type tree struct {
 	found   found
 	notes   notes // of the daemons' outputs
 	checks  *checks
+	starts  launches
 	probes  probes // what checks have shown
 	says    sayings
 	notify  *notify.Receiver

@@ -183,9 +183,14 @@ func (s *System) Replace(f *os.File) error {
 	if s.keep.KeeperPID() != 0 && !s.keep.Barrier(time.Second) {
 		s.log.Warn("the keeper is slow; what was last handed to it may come late")
 	}
+	goOn := s.starts.hold(startPatience)
 	failpoint.Hit(failpoint.UpgradeExec)
 	resume := s.upgrade.host.PrepareExec()
 	err := s.keep.Exec(procPath(f), os.Args, append(os.Environ(), keeper.BinaryVariable+"="+s.upgrade.binary))
 	resume()
+	goOn()
 	return err
 }
+
+// startPatience is how long a replacement waits for starts under way to be noted.
+const startPatience = time.Second

@@ -23,7 +23,7 @@ func autostart(d *spec.Daemon) { d.Autostart = true }
 func (f *fixture) wants(name string, w supervision.Wanted) {
 	f.t.Helper()
 	if d := f.get(name); d.Wanted != w {
-		f.t.Errorf("%s is wanted %s, want %s: %+v", name, d.Wanted, w, d.Daemon)
+		f.t.Errorf("%s is wanted %s, want %s: %s", name, d.Wanted, w, asJSON(d.Daemon))
 	}
 }
 

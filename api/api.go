@@ -38,14 +38,15 @@ type Manager interface {
 	// Add registers daemons, all or none. A name that is known: identical is
 	// a Result that is OK and not Changed; a different one is a CodeConflict
 	// error that names the daemon and registers nothing.
-	// Those with autostart are then started; Add doesn't wait for them.
+	// Those with autostart are then started; Add doesn't wait for them. The same
+	// goes for the declarations of groups, which have no Result.
 	Add(ctx context.Context, req AddRequest) ([]Result, error)
-	// Apply makes the daemons what req says. If anything of req is refused,
+	// Apply makes the daemons and groups what req says. If anything of req is refused,
 	// nothing is changed. Daemons that req doesn't name are left alone, but for
 	// req.Prune. What changed in a way that a process has to be started for, and
 	// runs, is restarted; it isn't waited for. What is pruned is stopped and
 	// removed after all else, and is waited for. The changes are in the order of
-	// req, behind them what is removed, by name.
+	// req, daemons before groups, behind them what is removed, by name.
 	// What is the same already is not touched, so a manager that is killed in the
 	// middle is put right by the same request again.
 	Apply(ctx context.Context, req ApplyRequest) ([]Change, error)
@@ -281,8 +282,15 @@ const (
 	ChangeRemoved   ChangeKind = "removed"
 )
 
-// Change is one daemon's part of an Apply.
+// What a Change is of.
+const (
+	KindDaemon = "daemon"
+	KindGroup  = "group" // its declaration
+)
+
+// Change is one daemon's part of an Apply, or one group's.
 type Change struct {
+	Kind     string     `json:"kind"`
 	Name     string     `json:"name"`
 	Change   ChangeKind `json:"change"`
 	Keys     []string   `json:"keys"`     // of a changed one: which keys differ; never null
@@ -303,7 +311,8 @@ type Ping struct {
 type Event struct {
 	Seq    uint64           `json:"seq"`
 	Time   time.Time        `json:"time"`
-	Daemon *string          `json:"daemon"` // nil for the manager's own
+	Daemon *string          `json:"daemon"` // nil for the manager's own, and those of groups
+	Group  *string          `json:"group"`  // of those
 	Event  supervision.Kind `json:"event"`
 	Detail *string          `json:"detail"` // for people
 
@@ -325,6 +334,10 @@ const EventPosition supervision.Kind = "position"
 // NewEvent is the public form of a journal event.
 func NewEvent(e supervision.Event) Event {
 	out := Event{Seq: e.Seq, Time: e.Time, Daemon: optional(e.Daemon), Event: e.Kind, Detail: optional(e.Detail)}
+	if group, ok := supervision.IsGroup(e.Daemon); ok {
+		out.Daemon, out.Group = nil, &group
+		return out
+	}
 	if e.Record == nil {
 		return out
 	}
@@ -403,7 +416,8 @@ type ApplyRequest struct {
 	DryRun  bool           `json:"dry_run,omitempty"` // only say what would change
 	// Prune removes what came from one of these files (absolute paths; other
 	// spellings of them count as well) and isn't among Daemons. What another
-	// request names meanwhile stays.
+	// request names meanwhile stays. A group that isn't among Groups, and all of
+	// whose daemons are in this request, is the default again.
 	Prune []string `json:"prune,omitempty"`
 }
 

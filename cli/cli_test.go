@@ -458,7 +458,7 @@ func TestApplyShowsTheDifference(t *testing.T) {
 	s.want(0, "\x1b[33m~ web  changed (umask), restarted\x1b[0m\n", "", "apply", shop)
 	s.want(0, "\x1b[31m- database  removed\x1b[0m\n", "", "apply", shop, "--prune")
 	s.tty = false
-	s.want(0, `[{"name":"web","change":"unchanged","keys":[],"restart":false,"warnings":[]}]`+"\n", "", "apply", shop, "--json")
+	s.want(0, `[{"kind":"daemon","name":"web","change":"unchanged","keys":[],"restart":false,"warnings":[]}]`+"\n", "", "apply", shop, "--json")
 	s.want(2, "", "bad.sys", "apply", shop, file("bad.sys", "[[deamon]]"))
 	s.want(2, "", "which file", "apply")
 

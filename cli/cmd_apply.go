@@ -90,12 +90,20 @@ var changeLooks = map[api.ChangeKind]struct{ sign, color string }{
 	api.ChangeRemoved:   {"-", red},
 }
 
+// nameOf tells groups from daemons.
+func nameOf(c api.Change) string {
+	if c.Kind == api.KindGroup {
+		return "group " + c.Name
+	}
+	return c.Name
+}
+
 // changes prints the difference that an apply made, or would make.
 func (a *app) changes(list []api.Change, dryRun bool) {
 	width := 0
 	n := map[api.ChangeKind]int{}
 	for _, c := range list {
-		width = max(width, columns(clean(c.Name)))
+		width = max(width, columns(clean(nameOf(c))))
 		n[c.Change]++
 	}
 	for _, c := range list {
@@ -107,7 +115,7 @@ func (a *app) changes(list []api.Change, dryRun bool) {
 				text = strings.TrimSuffix(text, ", restarted") + ", to be restarted"
 			}
 		}
-		a.say("%s", a.paint(look.color, look.sign+" "+pad(clean(c.Name), width)+"  "+clean(text)))
+		a.say("%s", a.paint(look.color, look.sign+" "+pad(clean(nameOf(c)), width)+"  "+clean(text)))
 	}
 	total := fmt.Sprintf("%d added, %d changed, %d unchanged, %d removed",
 		n[api.ChangeAdded], n[api.ChangeChanged], n[api.ChangeUnchanged], n[api.ChangeRemoved])

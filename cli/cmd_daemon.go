@@ -360,12 +360,14 @@ func applyFiles(ctx context.Context, m api.Manager, set *spec.Set, log *slog.Log
 	}
 	n := map[api.ChangeKind]int{}
 	for _, c := range changes {
-		n[c.Change]++
+		if c.Kind == api.KindDaemon {
+			n[c.Change]++
+		}
 		if c.Change == api.ChangeChanged {
-			log.Info(changed(c), "daemon", c.Name)
+			log.Info(changed(c), c.Kind, c.Name)
 		}
 	}
-	log.Info(fmt.Sprintf("the files hold %s: %d new, %d changed, %d as before", count(len(changes), "daemon", "daemons"),
+	log.Info(fmt.Sprintf("the files hold %s: %d new, %d changed, %d as before", count(len(regs), "daemon", "daemons"),
 		n[api.ChangeAdded], n[api.ChangeChanged], n[api.ChangeUnchanged]))
 	return nil
 }

@@ -80,8 +80,11 @@ func (a *app) journal(cmd *cobra.Command, j journalFlags, names []string) error 
 			continue
 		}
 		name := "manager"
-		if e.Daemon != nil {
+		switch {
+		case e.Daemon != nil:
 			name = clean(*e.Daemon)
+		case e.Group != nil:
+			name = "group " + clean(*e.Group)
 		}
 		wide = max(wide, columns(name), 8)
 		line := fmt.Sprintf("%s  %s  %s", a.paint(dim, e.Time.Local().Format("2006-01-02 15:04:05.000")), pad(name, wide), pad(string(e.Event), 13))

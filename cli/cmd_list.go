@@ -21,7 +21,7 @@ func (a *app) cmdList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := m.Status(cmd.Context(), api.StatusQuery{Selector: api.Selector{Tags: sel.tags}})
+			list, err := m.Status(cmd.Context(), api.StatusQuery{Selector: sel.with(nil)})
 			if err != nil {
 				return err
 			}
@@ -30,7 +30,7 @@ func (a *app) cmdList() *cobra.Command {
 			}
 			defer a.managerTrouble(cmd.Context(), m)
 			if len(list) == 0 {
-				a.none(sel.tags)
+				a.none(sel.with(nil))
 				return nil
 			}
 			table := make([][]cell, len(list))
@@ -45,14 +45,14 @@ func (a *app) cmdList() *cobra.Command {
 		},
 	}
 	sel.flags(cmd, false)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 
 // none says that there is nothing to show.
-func (a *app) none(tags []string) {
-	if len(tags) > 0 {
-		a.say("no daemon has the tag %s", clean(strings.Join(tags, " or ")))
+func (a *app) none(s api.Selector) {
+	if what := unpicked(s, "has"); what != "" {
+		a.say("%s", clean(what))
 		return
 	}
 	a.say("no daemons are registered; `syspulse add --file FILE` registers some")

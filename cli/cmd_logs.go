@@ -51,7 +51,7 @@ manager is shut down, or when ten seconds after its death there is no other.`,
 			if err != nil {
 				return err
 			}
-			many := len(names) > 1 || sel.all || len(sel.tags) > 0
+			many := len(names) > 1 || sel.picks()
 			out := bufio.NewWriterSize(a.stdout, 64<<10)
 			err = a.copyLines(newLinePrinter(a, out, many), out, lines)
 			return ended(cmd.Context(), err)
@@ -61,7 +61,7 @@ manager is shut down, or when ten seconds after its death there is no other.`,
 	cmd.Flags().BoolVar(&stderr, "stderr", false, "what they wrote to stderr")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 

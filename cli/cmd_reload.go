@@ -39,6 +39,6 @@ lines of its output are shown.`,
 		},
 	}
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }

@@ -57,7 +57,7 @@ refused, and so is what others depend on. Their logs stay, unless --purge.`,
 	cmd.Flags().BoolVar(&force, "force", false, "stop them first, and what depends on them; that stays registered")
 	cmd.Flags().BoolVar(&purge, "purge", false, "delete their logs too")
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 

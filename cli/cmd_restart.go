@@ -38,7 +38,7 @@ func (a *app) cmdRestart() *cobra.Command {
 	cmd.Flags().BoolVar(&wait, "wait", false, "until they are ready; a first exit before that is a failure")
 	timeout.flag(cmd, "give up --wait after so many `SECS` (exit code 5)")
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 

@@ -42,6 +42,6 @@ It returns when the run has begun. History has how it ended.`,
 		},
 	}
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }

@@ -43,7 +43,7 @@ they are ready. A daemon that runs already is fine.`,
 	cmd.Flags().BoolVar(&wait, "wait", false, "until they are ready; a first exit before that is a failure")
 	timeout.flag(cmd, "give up --wait after so many `SECS` (exit code 5)")
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 

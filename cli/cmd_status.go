@@ -44,7 +44,7 @@ func (a *app) cmdStatus() *cobra.Command {
 			for i := range names {
 				names[i] = spec.CanonicalName(names[i])
 			}
-			if len(names) == 1 && len(sel.tags) == 0 {
+			if len(names) == 1 && !sel.picks() {
 				d, err := m.Get(cmd.Context(), api.GetQuery{Name: names[0], At: when, Env: env})
 				if when != nil && errors.Is(err, api.ErrNotFound) {
 					return api.NewError(api.CodeNotFound, "at that time (%s) no daemon was called %q", clock(*when), names[0])
@@ -61,7 +61,7 @@ func (a *app) cmdStatus() *cobra.Command {
 				}
 				return nil
 			}
-			list, err := m.Status(cmd.Context(), api.StatusQuery{Selector: api.Selector{Names: names, Tags: sel.tags}, At: when})
+			list, err := m.Status(cmd.Context(), api.StatusQuery{Selector: sel.with(names), At: when})
 			if err != nil {
 				return err
 			}
@@ -73,14 +73,14 @@ func (a *app) cmdStatus() *cobra.Command {
 			}
 			if len(list) == 0 && when != nil {
 				what := "no daemons were registered"
-				if len(sel.tags) > 0 {
-					what = "no daemon had the tag " + strings.Join(sel.tags, " or ")
+				if by := unpicked(sel.with(nil), "had"); by != "" {
+					what = by
 				}
 				a.say("at that time (%s) %s", clock(*when), clean(what))
 				return nil
 			}
 			if len(list) == 0 {
-				a.none(sel.tags)
+				a.none(sel.with(nil))
 				return nil
 			}
 			a.statusTable(list, now(when))
@@ -90,7 +90,7 @@ func (a *app) cmdStatus() *cobra.Command {
 	cmd.Flags().StringVar(&at, "at", "", "as it was at this `TIME`, from the journal: 2006-01-02T15:04:05Z, \"2006-01-02 15:04\", 15:04, or 10m (ago)")
 	cmd.Flags().BoolVar(&env, "env", false, "with a NAME: show the values of its environment")
 	sel.flags(cmd, false)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 

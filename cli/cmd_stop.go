@@ -39,7 +39,7 @@ What depends on a daemon stops before it, and comes back with it.`,
 	cmd.Flags().BoolVar(&force, "force", false, "kill at once")
 	timeout.flag(cmd, "kill after so many `SECS` instead of stop_timeout_secs")
 	sel.flags(cmd, true)
-	a.completeTags(cmd)
+	a.completeSelection(cmd)
 	return cmd
 }
 

@@ -14,27 +14,56 @@ import (
 
 // selection is the flags that pick daemons beside their names.
 type selection struct {
-	tags []string
-	all  bool
+	tags   []string
+	groups []string
+	all    bool
 }
 
 func (s *selection) flags(cmd *cobra.Command, all bool) {
 	cmd.Flags().StringArrayVar(&s.tags, "tag", nil, "those with this `TAG` (repeatable)")
+	cmd.Flags().StringArrayVar(&s.groups, "group", nil, "those of this `GROUP` (repeatable)")
 	if all {
 		cmd.Flags().BoolVar(&s.all, "all", false, "all daemons")
 	}
 }
 
-// selector is what names and flags pick together; picking nothing is an error.
-func (s *selection) selector(cmd *cobra.Command, names []string) (api.Selector, error) {
+// picks says whether a flag picks any.
+func (s *selection) picks() bool { return s.all || len(s.tags) > 0 || len(s.groups) > 0 }
+
+// with is what names and flags pick together.
+func (s *selection) with(names []string) api.Selector {
 	sel := api.Selector{Tags: s.tags, All: s.all}
 	for _, name := range names {
 		sel.Names = append(sel.Names, spec.CanonicalName(name))
 	}
+	for _, name := range s.groups {
+		sel.Groups = append(sel.Groups, spec.CanonicalName(name))
+	}
+	return sel
+}
+
+// selector is what names and flags pick together; picking nothing is an error.
+func (s *selection) selector(cmd *cobra.Command, names []string) (api.Selector, error) {
+	sel := s.with(names)
 	if sel.IsZero() {
-		return sel, &usageError{message: "which daemon? Name one or several, or give --tag TAG or --all", command: commandPath(cmd)}
+		return sel, &usageError{message: "which daemon? Name one or several, or give --tag TAG, --group GROUP or --all", command: commandPath(cmd)}
 	}
 	return sel, nil
+}
+
+// unpicked says that no daemon is as the flags say; "" if there are no flags.
+func unpicked(s api.Selector, has string) string {
+	var parts []string
+	if len(s.Tags) > 0 {
+		parts = append(parts, has+" the tag "+strings.Join(s.Tags, " or "))
+	}
+	if len(s.Groups) > 0 {
+		parts = append(parts, map[string]string{"has": "is", "had": "was"}[has]+" of the group "+strings.Join(s.Groups, " or "))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "no daemon " + strings.Join(parts, " or ")
 }
 
 // nothing is the end of a command whose selector picked no daemon.
@@ -48,7 +77,7 @@ func (a *app) nothing(s api.Selector) error {
 		a.say("no daemons are registered; `syspulse add --file FILE` registers some")
 		return nil
 	}
-	return &codeError{exitNotFound, api.NewError(api.CodeNotFound, "no daemon has the tag %s", strings.Join(s.Tags, " or "))}
+	return &codeError{exitNotFound, api.NewError(api.CodeNotFound, "%s", unpicked(s, "has"))}
 }
 
 // timeoutFlag is --timeout, in seconds.
@@ -101,8 +130,17 @@ func (a *app) complete() []api.Daemon {
 	return list
 }
 
-// completeTags completes --tag.
-func (a *app) completeTags(cmd *cobra.Command) {
+// completeSelection completes --tag and --group.
+func (a *app) completeSelection(cmd *cobra.Command) {
+	cmd.RegisterFlagCompletionFunc("group", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		var out []cobra.Completion
+		for _, d := range a.complete() {
+			if d.Group != nil && !contains(out, *d.Group) {
+				out = append(out, *d.Group)
+			}
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	})
 	cmd.RegisterFlagCompletionFunc("tag", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		var out []cobra.Completion
 		for _, d := range a.complete() {

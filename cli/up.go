@@ -345,7 +345,7 @@ func (u *upRun) states(ctx context.Context, names []string) (map[string]api.Daem
 func (u *upRun) noteChanges(changes []api.Change) map[string]bool {
 	restarted := make(map[string]bool)
 	for _, c := range changes {
-		if c.Change == api.ChangeChanged {
+		if c.Change == api.ChangeChanged && c.Kind == api.KindDaemon {
 			restarted[c.Name] = c.Restart
 			if !u.json {
 				u.notice(c.Name, dim, changed(c))

@@ -34,7 +34,7 @@ func (a *app) upDetached(ctx context.Context, set *spec.Set) error {
 	}
 	for _, c := range changes {
 		if c.Change == api.ChangeChanged {
-			a.say("%s", clean(c.Name+": "+changed(c)))
+			a.say("%s", clean(nameOf(c)+": "+changed(c)))
 		}
 	}
 	a.warn(set.Warnings())

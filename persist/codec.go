@@ -15,7 +15,7 @@ import (
 // eventSchema is the version of journalpb.Event that this build writes. It
 // rises with every field that is added and tells a later build which fields a
 // zero means something in; reading does not depend on it.
-const eventSchema = 2
+const eventSchema = 3
 
 func timeToPB(t time.Time) *journalpb.Time {
 	if t.IsZero() {
@@ -58,6 +58,12 @@ func recordToPB(r *supervision.Record) *journalpb.Record {
 		Cause:         []byte(r.Cause),
 		NextRunAt:     timeToPB(r.NextRunAt),
 		Queued:        r.Queued,
+		Along:         r.Along,
+	}
+	if r.Firings != nil {
+		for _, f := range r.Firings.List {
+			p.Firings = append(p.Firings, &journalpb.Firing{Incarnation: f.Incarnation, BootId: f.BootID, UpNanos: int64(f.Up)})
+		}
 	}
 	if r.Process != (supervision.Identity{}) {
 		p.Process = &journalpb.Identity{
@@ -80,7 +86,7 @@ func recordFromPB(p *journalpb.Record) *supervision.Record {
 	if p == nil {
 		return nil
 	}
-	return &supervision.Record{
+	r := &supervision.Record{
 		State:       supervision.State(p.State),
 		Wanted:      supervision.Wanted(p.Wanted),
 		Reason:      string(p.Reason),
@@ -113,7 +119,15 @@ func recordFromPB(p *journalpb.Record) *supervision.Record {
 		Cause:         string(p.Cause),
 		NextRunAt:     timeFromPB(p.NextRunAt),
 		Queued:        p.Queued,
+		Along:         p.Along,
 	}
+	if len(p.Firings) > 0 {
+		r.Firings = new(supervision.Firings)
+		for _, f := range p.Firings {
+			r.Firings.List = append(r.Firings.List, supervision.Firing{Incarnation: f.Incarnation, BootID: f.BootId, Up: time.Duration(f.UpNanos)})
+		}
+	}
+	return r
 }
 
 func registrationToPB(r *supervision.Registration) (*journalpb.Registration, error) {
@@ -128,6 +142,13 @@ func registrationToPB(r *supervision.Registration) (*journalpb.Registration, err
 		}
 		p.SpecJson = b
 	}
+	if r.Group != nil {
+		b, err := json.Marshal(r.Group)
+		if err != nil {
+			return nil, fmt.Errorf("the group %q can't be written as JSON: %w", r.Group.Name, err)
+		}
+		p.GroupJson = b
+	}
 	return p, nil
 }
 
@@ -140,6 +161,12 @@ func registrationFromPB(p *journalpb.Registration) (*supervision.Registration, e
 		r.Spec = new(spec.Daemon)
 		if err := r.Spec.UnmarshalJSON(p.SpecJson); err != nil {
 			return nil, fmt.Errorf("a registration in the journal can't be read: %w", err)
+		}
+	}
+	if len(p.GroupJson) > 0 {
+		r.Group = new(spec.Group)
+		if err := r.Group.UnmarshalJSON(p.GroupJson); err != nil {
+			return nil, fmt.Errorf("a group in the journal can't be read: %w", err)
 		}
 	}
 	return r, nil

@@ -38,7 +38,8 @@ const syncEach = 8
 
 // copyFile is <data_dir>/registrations/<name>.json.
 type copyFile struct {
-	Spec   *spec.Daemon `json:"spec"`
+	Spec   *spec.Daemon `json:"spec,omitempty"`
+	Group  *spec.Group  `json:"group,omitempty"` // instead
 	Source string       `json:"source,omitempty"`
 	Seq    uint64       `json:"seq"` // of the event that it was written after
 
@@ -136,7 +137,7 @@ func (d *daemon) wish() wish {
 }
 
 func newCopyFile(d *daemon) *copyFile {
-	return &copyFile{Spec: d.reg.Spec, Source: d.reg.Source, Seq: d.seq}
+	return &copyFile{Spec: d.reg.Spec, Group: d.reg.Group, Source: d.reg.Source, Seq: d.seq}
 }
 
 // plan sets the timer. c.mu is held.
@@ -426,23 +427,24 @@ func (c *copies) readAll() (found foundCopies) {
 			if err := json.Unmarshal(b, f); err != nil {
 				return err
 			}
-			if f.Spec == nil || f.Spec.Name == "" || f.Seq > mostSeq {
+			if (f.Spec == nil || f.Spec.Name == "") && (f.Group == nil || f.Group.Name == "") || f.Seq > mostSeq {
 				return errors.New("it is of no daemon")
 			}
-			if fileName(f.Spec.Name)+".json" != file {
-				return fmt.Errorf("it is of %q", f.Spec.Name)
+			name := (&supervision.Registration{Spec: f.Spec, Group: f.Group}).Key()
+			if fileName(name)+".json" != file {
+				return fmt.Errorf("it is of %q", name)
 			}
 			// Its mark may be lost.
 			found.upTo = max(found.upTo, f.Seq)
 			f.wish = wish{Wanted: supervision.WantStopped}
-			if f.Spec.Autostart {
+			if f.Spec != nil && f.Spec.Autostart {
 				f.Wanted = supervision.WantRunning
 			}
-			if w, ok := wishes[f.Spec.Name]; ok && w.Seq <= mostSeq {
+			if w, ok := wishes[name]; ok && w.Seq <= mostSeq {
 				f.wish, f.wished = w, true
 				f.Seq = max(f.Seq, w.Seq)
 			}
-			found.all[f.Spec.Name] = f
+			found.all[name] = f
 			return nil
 		})
 	}

@@ -51,7 +51,10 @@ func (s *Store) reconcile(lossy bool) error {
 	}
 	for file := range files {
 		name := strings.TrimSuffix(file, ".json")
-		if fileName(name) != name {
+		if group, ok := strings.CutPrefix(name, fileName(supervision.GroupKey(""))); ok {
+			name = supervision.GroupKey(group)
+		}
+		if fileName(name)+".json" != file {
 			continue
 		}
 		if s.names[name].removed > 0 {
@@ -96,8 +99,11 @@ func (s *Store) restore() error {
 		f := all[name]
 		d := s.daemons[name]
 		ev := supervision.Event{Daemon: name, Detail: "restored from its plain copy",
-			Spec: &supervision.Registration{Spec: f.Spec, Source: f.Source}}
+			Spec: &supervision.Registration{Spec: f.Spec, Group: f.Group, Source: f.Source}}
 		rec := supervision.Record{State: supervision.Stopped, Wanted: f.Wanted, Ended: f.Ended, Health: supervision.HealthUnknown}
+		if f.Group != nil {
+			rec = supervision.Record{}
+		}
 		switch {
 		case d == nil && s.names[name].removed > f.Seq:
 			continue // its copy was to be deleted

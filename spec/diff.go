@@ -22,6 +22,14 @@ func (d *Daemon) Equal(other *Daemon) bool {
 // Equal reports whether g and other declare the same.
 func (g *Group) Equal(other *Group) bool { return reflect.DeepEqual(g, other) }
 
+// DiffGroups is [Diff] for groups.
+func DiffGroups(a, b *Group) []string {
+	var keys []string
+	diff(&keys, "", object(a), object(b))
+	slices.Sort(keys)
+	return keys
+}
+
 // Diff lists the keys in which two daemons differ, sorted, by their dotted
 // path: "tags", "restart_policy.policy", "env.PORT". A table that only one of
 // them has is one key.
@@ -32,7 +40,7 @@ func Diff(a, b *Daemon) []string {
 	return keys
 }
 
-func object(d *Daemon) map[string]any {
+func object(d any) map[string]any {
 	data, err := json.Marshal(d)
 	if err != nil {
 		return nil

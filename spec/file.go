@@ -520,13 +520,6 @@ func (f *File) Warnings() []Warning {
 		}
 	}
 	for i, g := range f.Groups {
-		for _, n := range notYet {
-			if n.key == "group" {
-				w := notYetWarning("", n.what)
-				w.Group = g.Name
-				rep.add(f.groups[i].at.keyAt(), w)
-			}
-		}
 		for _, w := range doubtGroup(g) {
 			rep.add(f.groups[i].at.get(w.Key).valueAt(), w)
 		}

@@ -442,7 +442,6 @@ window_secs = 5
 		`t.sys:4:1: daemon "a": nice: this build doesn't act on it yet: the manager's value is inherited`,
 		`t.sys:7:1: daemon "a": log_config.max_size_bytes: this build doesn't act on it yet: logs are not rotated`,
 		`t.sys:9:9: daemon "a": restart_policy: the policy is "never", so nothing else in here matters; write policy = "on_failure" or "always"`,
-		`t.sys:12:3: group "g": this build doesn't act on it yet: there are no group strategies`,
 		`t.sys:14:15: group "g": window_secs: does nothing without max_restarts; write max_restarts = 5 or the like`,
 	})
 }

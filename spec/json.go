@@ -42,6 +42,18 @@ func DecodeGroup(data []byte) (*Group, error) {
 	return g, nil
 }
 
+// Checked is [Daemon.Checked] for a group.
+func (g *Group) Checked() (*Group, error) {
+	if msg, hint := checkText(g.Name); msg != "" {
+		return nil, Problems{{Group: g.Name, Message: fmt.Sprintf("%s %s", quote(g.Name), msg), Hint: hint}}
+	}
+	data, err := json.Marshal(g)
+	if err != nil { // a number that is none
+		return nil, Problems{{Group: g.Name, Message: err.Error()}}
+	}
+	return DecodeGroup(data)
+}
+
 func jsonObject(data []byte, what string) (map[string]any, error) {
 	v, err := fromJSON(data)
 	if err != nil {

@@ -13,7 +13,6 @@ var notYet = []struct {
 	field     func(*Daemon) any // what the key sets
 }{
 	{"resource_limits", "no limits are enforced", func(d *Daemon) any { return d.ResourceLimits }},
-	{"group", "there are no group strategies", func(d *Daemon) any { return d.Group }},
 	{"nice", "the manager's value is inherited", func(d *Daemon) any { return d.Nice }},
 	{"oom_score_adj", "the manager's value is inherited", func(d *Daemon) any { return d.OOMScoreAdj }},
 	{"log_config.max_size_bytes", "logs are not rotated", func(d *Daemon) any { return d.LogConfig.MaxSizeBytes }},

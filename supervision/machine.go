@@ -28,6 +28,8 @@ type Machine struct {
 	timer     uint64 // generation of the armed timer; an older one that fires is ignored
 	removed   bool   // it was taken out; nothing happens to it any more
 	probed    bool   // its process is probed
+	early     *BecameReady
+	due       bool // its backoff is over, and it awaits leave to restart
 
 	schedule *Schedule // of Reg, once it is asked for
 
@@ -77,6 +79,7 @@ type (
 		Force    bool           // kill at once
 		Timeout  *time.Duration // instead of stop_timeout_secs
 		Shutdown bool           // the manager stops it, or it is stopped along with another: what is wanted does not change
+		Along    string         // with Shutdown: the member of its group that it starts again with
 	}
 	// Restart stops it, if it runs, and starts it.
 	Restart struct {
@@ -244,6 +247,7 @@ func (m *Machine) disarm() {
 func (m *Machine) want(w Wanted, ended bool, by string) {
 	before := m.Rec
 	m.Rec.Wanted, m.Rec.Ended = w, ended
+	m.forgetAlong()
 	if w == WantRunning {
 		m.Rec.Attempt = 0
 	} else {
@@ -254,15 +258,25 @@ func (m *Machine) want(w Wanted, ended bool, by string) {
 	}
 }
 
-// begin starts a new incarnation, at once if it depends on nothing.
+// begin starts a new incarnation, at once if there is nobody whom it might have to
+// wait for.
 func (m *Machine) begin(why string) {
-	m.forced = false
+	m.beginAs(why, len(m.Reg.Spec.DependsOn) > 0 || m.isGrouped())
+}
+
+func (m *Machine) beginAs(why string, waits bool) {
+	m.forced, m.due, m.early = false, false, nil
+	if m.Rec.Along != "" {
+		why = "restarted along with " + m.Rec.Along
+		m.Rec.RestartCount++
+		m.Rec.Along = ""
+	}
 	m.Rec.State, m.Rec.After, m.Rec.Reason, m.Rec.Cause = Starting, AfterNone, "", ""
 	m.Rec.Incarnation, m.Rec.Process, m.Rec.Leftovers = m.env.NewID(), Identity{}, false
-	m.Rec.Ready, m.Rec.Adopted, m.Rec.Completed = false, false, false
+	m.Rec.Ready, m.Rec.Adopted, m.Rec.Completed, m.Rec.UpSince = false, false, false, 0
 	m.Rec.NextRestartAt = time.Time{}
 	m.Rec.Health = firstHealth(m.Reg.Spec)
-	if m.Rec.Waiting = len(m.Reg.Spec.DependsOn) > 0; m.Rec.Waiting {
+	if m.Rec.Waiting = waits; m.Rec.Waiting {
 		m.event(EventWaiting, "%s", why)
 		return
 	}
@@ -314,6 +328,10 @@ func (in Start) apply(m *Machine) {
 }
 
 func (in Stop) apply(m *Machine) {
+	if in.Along != "" && !m.goesAlong(in.Along) {
+		m.out.Note = "it isn't taken along"
+		return
+	}
 	if !in.Shutdown {
 		m.want(WantStopped, true, in.By)
 	}
@@ -339,7 +357,7 @@ func (in Stop) apply(m *Machine) {
 		case m.Rec.After == AfterPolicy && in.Shutdown && !m.restarts():
 			// The end came before the shutdown, and its policy has the last
 			// word on what is wanted.
-		case m.Rec.After == AfterStart || m.Rec.After == AfterPolicy:
+		case m.Rec.After == AfterStart || m.Rec.After == AfterPolicy || m.Rec.After == AfterFail && !in.Shutdown:
 			m.Rec.After = AfterNone
 			m.event(EventStopping, "%s", in.By)
 		}
@@ -487,7 +505,7 @@ func (m *Machine) end(mode spec.KillMode) {
 
 // rest puts the machine into a state in which nothing goes on.
 func (m *Machine) rest(s State, reason string) {
-	m.forced = false
+	m.forced, m.due = false, false
 	m.Rec.State, m.Rec.Reason, m.Rec.After, m.Rec.Cause = s, reason, AfterNone, ""
 	m.Rec.Process, m.Rec.Leftovers, m.Rec.Waiting = Identity{}, false, false
 	m.Rec.Ready, m.Rec.NextRestartAt = false, time.Time{}
@@ -544,6 +562,10 @@ func (m *Machine) runs(k Kind) {
 		m.Rec.State, m.Rec.Ready = Running, true
 	}
 	m.event(k, "pid %d", m.Rec.Process.PID)
+	if early := m.early; early != nil && !m.Rec.Ready {
+		m.early = nil
+		m.becomeReady(early.How)
+	}
 	m.probe()
 	if !m.Rec.Ready && r.Timeout > 0 {
 		m.arm(r.Timeout.Duration() - (m.env.Boot - m.Rec.UpSince))
@@ -667,8 +689,10 @@ func (m *Machine) gone() {
 		m.remove()
 	case AfterPolicy:
 		m.answer(m.failure(), cmp.Or(m.Rec.Cause, m.Rec.LastExit.String()))
+	case AfterFail:
+		m.fails(m.Rec.Cause)
 	default:
-		m.ends(Stopped, "", "")
+		m.ends(Stopped, m.alongReason(), "")
 	}
 }
 
@@ -710,12 +734,16 @@ func (m *Machine) answer(failure bool, reason string) {
 	p := m.policy()
 	d := Decide(p, Ending{Failure: failure, Attempt: m.Rec.Attempt}, m.env.Jitter)
 	switch {
-	case d.Restart && d.Delay == 0:
+	case d.Restart && d.Delay == 0 && !m.isGrouped():
 		m.restart(reason)
 	case d.Restart:
 		m.rest(Backoff, reason)
 		m.Rec.NextRestartAt = m.env.Now.Add(d.Delay)
 		m.event(EventBackoff, "%s; attempt %d in %s", reason, m.Rec.Attempt+1, d.Delay.Round(time.Millisecond))
+		if d.Delay == 0 {
+			m.askLeave()
+			return
+		}
 		m.arm(d.Delay)
 	case failure || d.Spent:
 		if d.Spent {
@@ -740,7 +768,7 @@ func (m *Machine) unwant() {
 func (m *Machine) restart(reason string) {
 	m.Rec.RestartCount++
 	m.Rec.Attempt++
-	m.begin("restart: " + reason)
+	m.beginAs("restart: "+reason, len(m.Reg.Spec.DependsOn) > 0)
 }
 
 func (in TimerFired) apply(m *Machine) {
@@ -749,6 +777,10 @@ func (in TimerFired) apply(m *Machine) {
 	}
 	switch m.Rec.State {
 	case Backoff:
+		if m.isGrouped() {
+			m.askLeave()
+			return
+		}
 		m.restart(m.Rec.Reason)
 	case Starting:
 		if r := m.Reg.Spec.Ready; r != nil && m.Rec.Process != (Identity{}) {
@@ -808,10 +840,15 @@ func (m *Machine) begun(bootID string) bool {
 // fresh starts what is to be started by the first manager after a clean
 // shutdown or on another boot.
 func (in Recover) fresh(m *Machine) {
+	m.forgetAlong()
 	switch m.Rec.State {
 	case Starting, Running, Stopping, Backoff:
-		if m.Rec.After == AfterRemove {
+		switch m.Rec.After {
+		case AfterRemove:
 			m.remove()
+			return
+		case AfterFail:
+			m.fails(m.Rec.Cause)
 			return
 		}
 		if m.Rec.After == AfterPolicy && !m.restarts() {

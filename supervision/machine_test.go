@@ -336,12 +336,17 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 		if rapid.Bool().Draw(t, "has health") {
 			d.HealthCheck = &spec.HealthCheck{Type: "tcp", OnUnhealthy: rapid.SampledFrom([]string{"restart", "none"}).Draw(t, "on unhealthy")}
 		}
+		if rapid.Bool().Draw(t, "grouped") {
+			d.Group = "group"
+		}
 		scheduled := *d
 		scheduled.Schedule = "*/2 * * * *"
 		scheduled.SchedulePolicy = &spec.SchedulePolicy{
 			Timezone: "UTC", Overlap: rapid.SampledFrom([]string{"skip", "queue", "replace"}).Draw(t, "overlap"), CatchUp: rapid.Bool().Draw(t, "catch up"),
 		}
-		specs := []*spec.Daemon{d, &scheduled}
+		alone := *d
+		alone.Group, alone.DependsOn = "", nil
+		specs := []*spec.Daemon{d, &scheduled, &alone}
 		w := newWorld(rapid.SampledFrom(specs).Draw(t, "spec"))
 		count, replay := int64(0), w.m.Rec
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -355,7 +360,7 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 			switch what := rapid.SampledFrom([]string{
 				"start", "stop", "kill", "restart", "remove", "shutdown", "change",
 				"fork", "fork", "fails", "exit", "exit", "leftover", "empty", "timer", "crash", "fresh",
-				"proceed", "proceed", "rest", "dependency", "resume", "ready", "sick", "well", "fault", "run", "due", "clock",
+				"along", "give up", "proceed", "proceed", "rest", "dependency", "resume", "ready", "sick", "well", "fault", "run", "due", "clock",
 			}).Draw(t, "what"); what {
 			case "start":
 				w.step(Start{})
@@ -371,6 +376,10 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 				w.step(Stop{Shutdown: true})
 			case "change":
 				w.step(Change{Reg: Registration{Spec: rapid.SampledFrom(specs).Draw(t, "spec")}, Restart: rapid.Bool().Draw(t, "restarts")})
+			case "along":
+				w.step(Stop{Shutdown: true, Along: "another"})
+			case "give up":
+				w.step(GiveUp{Incarnation: rapid.SampledFrom([]string{"", inc, "another"}).Draw(t, "of"), Reason: "enough"})
 			case "proceed":
 				w.step(Proceed{inc})
 			case "rest":
@@ -497,7 +506,7 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 					t.Fatalf("stopping without a timer that kills; events %s", kinds(w.events))
 				}
 			case Backoff:
-				if busy || w.armed == 0 || rec.NextRestartAt.IsZero() {
+				if busy || w.armed == 0 && !w.m.due || rec.NextRestartAt.IsZero() {
 					t.Fatalf("backoff: busy %v, timer %d, next %v", busy, w.armed, rec.NextRestartAt)
 				}
 			case Stopped, Failed, Scheduled:
@@ -703,5 +712,23 @@ func TestBackoffAndAClockThatJumps(t *testing.T) {
 		if len(armed) != 1 || armed[0] < 0 || armed[0] > 18*time.Second || jump == 0 && armed[0] != 16*time.Second {
 			t.Errorf("a jump of %v: armed for %v", jump, armed)
 		}
+	}
+}
+
+// Its output may be read before who forked it has told of that.
+func TestReadyBeforeThePIDIsKnown(t *testing.T) {
+	d := daemonSpec()
+	d.Ready = &spec.Ready{Type: "log", Pattern: "up", Timeout: 5}
+	w := newWorld(d)
+	w.step(Start{})
+	w.step(BecameReady{w.m.Rec.Incarnation, "it wrote: up"})
+	w.want(t, Starting)
+	w.forked()
+	w.want(t, Running)
+	if !w.m.Rec.Ready {
+		t.Error("it is not ready")
+	}
+	if w.armed != 0 {
+		t.Error("the wait for its readiness goes on")
 	}
 }

@@ -35,10 +35,12 @@ func (m *Machine) isUp(incarnation string) bool {
 }
 
 func (in BecameReady) apply(m *Machine) {
-	if !m.isUp(in.Incarnation) || m.Rec.Ready {
-		return
+	switch {
+	case m.isUp(in.Incarnation) && !m.Rec.Ready:
+		m.becomeReady(in.How)
+	case m.Rec.State == Starting && !m.Rec.Waiting && in.Incarnation == m.Rec.Incarnation:
+		m.early = &in // its output may be read before its pid is known
 	}
-	m.becomeReady(in.How)
 }
 
 func (m *Machine) becomeReady(how string) {
@@ -113,7 +115,8 @@ func (m *Machine) reprobe(before *spec.Daemon) {
 // What keeps the order among daemons says. It is about an incarnation that
 // waits, and ignored when that is another one or does no longer.
 type (
-	// Proceed: what it depends on is there.
+	// Proceed: what it depends on is there; or, in backoff, nothing of its group
+	// is in the way of its restart.
 	Proceed struct{ Incarnation string }
 	// DependencyFailed: that has failed for good.
 	DependencyFailed struct {
@@ -134,8 +137,11 @@ func (m *Machine) waits(incarnation string) bool {
 }
 
 func (in Proceed) apply(m *Machine) {
-	if m.waits(in.Incarnation) {
-		m.fork("what it depends on is there")
+	switch {
+	case m.waits(in.Incarnation):
+		m.fork("what it waited for is there")
+	case m.Rec.State == Backoff && m.due && m.Rec.Incarnation == in.Incarnation:
+		m.restart(m.Rec.Reason)
 	}
 }
 

@@ -53,6 +53,7 @@ const (
 	AfterStart  After = "start"  // a restart, or a start during stopping
 	AfterRemove After = "remove" // its registration is removed
 	AfterPolicy After = "policy" // its restart policy decides: what is left of a dead daemon is being ended
+	AfterFail   After = "fail"   // it is failed, for Cause
 )
 
 // Exit is how an incarnation ended.
@@ -101,7 +102,11 @@ type Record struct {
 	NextRunAt     time.Time // of a schedule, without jitter; zero unless it is armed
 	Queued        bool      // another run follows the one under way
 	After         After     // state stopping: what follows
+	Along         string    // the member of its group that it was stopped along with, and starts again with
 	Ended         bool      // stop, down or Ctrl-C ended it: autostart plays no part until it is started again
+
+	// Of a group, which has nothing else but Reason, and State, failed or none.
+	Firings *Firings
 }
 
 // AttemptAfter is Attempt of a daemon that has been up for so long: 0 once it has
@@ -137,6 +142,8 @@ const (
 	EventScheduled     Kind = "scheduled" // a run is over, skipped or planned
 	EventFailed        Kind = "failed"
 	EventHealth        Kind = "health"
+	EventGroupRestart  Kind = "group_restart" // of a group: a member is restarted by its policy
+	EventGroupFailed   Kind = "group_failed"  // of a group: that was one too many
 	EventManagerStart  Kind = "manager_started"
 	EventManagerStop   Kind = "manager_stopped"
 	EventManagerNotice Kind = "manager_notice" // something the manager found or could not do

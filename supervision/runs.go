@@ -98,6 +98,9 @@ func (m *Machine) startSchedule(by string) {
 	if !armed {
 		m.plan(m.env.Now)
 	}
+	if m.Rec.After == AfterFail {
+		m.Rec.After = AfterNone
+	}
 	m.want(WantRunning, false, by)
 	switch m.Rec.State {
 	case Stopped, Failed:

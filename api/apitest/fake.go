@@ -257,7 +257,7 @@ func (f *Fake) Apply(_ context.Context, req api.ApplyRequest) ([]api.Change, err
 	defer f.mu.Unlock()
 	var out []api.Change
 	change := func(name string, k api.ChangeKind) *api.Change {
-		out = append(out, api.Change{Name: name, Change: k, Keys: []string{}, Warnings: []string{}})
+		out = append(out, api.Change{Kind: api.KindDaemon, Name: name, Change: k, Keys: []string{}, Warnings: []string{}})
 		return &out[len(out)-1]
 	}
 	named := map[string]bool{}

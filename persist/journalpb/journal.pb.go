@@ -231,6 +231,8 @@ type Record struct {
 	Cause         []byte                 `protobuf:"bytes,22,opt,name=cause,proto3" json:"cause,omitempty"`
 	NextRunAt     *Time                  `protobuf:"bytes,23,opt,name=next_run_at,json=nextRunAt,proto3" json:"next_run_at,omitempty"`
 	Queued        bool                   `protobuf:"varint,24,opt,name=queued,proto3" json:"queued,omitempty"`
+	Along         string                 `protobuf:"bytes,25,opt,name=along,proto3" json:"along,omitempty"`
+	Firings       []*Firing              `protobuf:"bytes,26,rep,name=firings,proto3" json:"firings,omitempty"` // of a group
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +435,81 @@ func (x *Record) GetQueued() bool {
 	return false
 }
 
+func (x *Record) GetAlong() string {
+	if x != nil {
+		return x.Along
+	}
+	return ""
+}
+
+func (x *Record) GetFirings() []*Firing {
+	if x != nil {
+		return x.Firings
+	}
+	return nil
+}
+
+// Firing is a restart that counts against the intensity of a group.
+type Firing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation   string                 `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	BootId        string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	UpNanos       int64                  `protobuf:"zigzag64,3,opt,name=up_nanos,json=upNanos,proto3" json:"up_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Firing) Reset() {
+	*x = Firing{}
+	mi := &file_journal_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Firing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Firing) ProtoMessage() {}
+
+func (x *Firing) ProtoReflect() protoreflect.Message {
+	mi := &file_journal_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Firing.ProtoReflect.Descriptor instead.
+func (*Firing) Descriptor() ([]byte, []int) {
+	return file_journal_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Firing) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *Firing) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Firing) GetUpNanos() int64 {
+	if x != nil {
+		return x.UpNanos
+	}
+	return 0
+}
+
 type Identity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	BootId        string                 `protobuf:"bytes,1,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
@@ -444,7 +521,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_journal_proto_msgTypes[3]
+	mi := &file_journal_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +533,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[3]
+	mi := &file_journal_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +546,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{3}
+	return file_journal_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Identity) GetBootId() string {
@@ -504,7 +581,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_journal_proto_msgTypes[4]
+	mi := &file_journal_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +593,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[4]
+	mi := &file_journal_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +606,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{4}
+	return file_journal_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Exit) GetKnown() bool {
@@ -553,18 +630,20 @@ func (x *Exit) GetSignal() string {
 	return ""
 }
 
-// Registration is what a daemon is meant to be.
+// Registration is what a daemon or a group is meant to be. The name of a group
+// begins with "@".
 type Registration struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SpecJson      []byte                 `protobuf:"bytes,1,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"` // the JSON form of spec.Daemon
 	Source        []byte                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	GroupJson     []byte                 `protobuf:"bytes,3,opt,name=group_json,json=groupJson,proto3" json:"group_json,omitempty"` // the JSON form of spec.Group; then nothing else is there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_journal_proto_msgTypes[5]
+	mi := &file_journal_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +655,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[5]
+	mi := &file_journal_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +668,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{5}
+	return file_journal_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Registration) GetSpecJson() []byte {
@@ -606,6 +685,13 @@ func (x *Registration) GetSource() []byte {
 	return nil
 }
 
+func (x *Registration) GetGroupJson() []byte {
+	if x != nil {
+		return x.GroupJson
+	}
+	return nil
+}
+
 // State is a daemon's part of a snapshot: the record that event seq left.
 type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -618,7 +704,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_journal_proto_msgTypes[6]
+	mi := &file_journal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +716,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[6]
+	mi := &file_journal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +729,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{6}
+	return file_journal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *State) GetSeq() uint64 {
@@ -678,7 +764,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_journal_proto_msgTypes[7]
+	mi := &file_journal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +776,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[7]
+	mi := &file_journal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +789,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{7}
+	return file_journal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Name) GetName() string {
@@ -731,7 +817,7 @@ type Manager struct {
 
 func (x *Manager) Reset() {
 	*x = Manager{}
-	mi := &file_journal_proto_msgTypes[8]
+	mi := &file_journal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +829,7 @@ func (x *Manager) String() string {
 func (*Manager) ProtoMessage() {}
 
 func (x *Manager) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[8]
+	mi := &file_journal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +842,7 @@ func (x *Manager) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manager.ProtoReflect.Descriptor instead.
 func (*Manager) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{8}
+	return file_journal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Manager) GetStarted() *Event {
@@ -784,7 +870,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_journal_proto_msgTypes[9]
+	mi := &file_journal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +882,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_journal_proto_msgTypes[9]
+	mi := &file_journal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +895,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_journal_proto_rawDescGZIP(), []int{9}
+	return file_journal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Mark) GetSeq() uint64 {
@@ -845,7 +931,7 @@ const file_journal_proto_rawDesc = "" +
 	"\fregistration\x18\b \x01(\v2!.syspulse.journal.v1.RegistrationR\fregistration\x12\x17\n" +
 	"\aboot_id\x18\t \x01(\tR\x06bootId\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\tR\aversion\"\xc8\x06\n" +
+	" \x01(\tR\aversion\"\x95\a\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06wanted\x18\x02 \x01(\tR\x06wanted\x12\x16\n" +
@@ -873,7 +959,13 @@ const file_journal_proto_rawDesc = "" +
 	"\tcompleted\x18\x15 \x01(\bR\tcompleted\x12\x14\n" +
 	"\x05cause\x18\x16 \x01(\fR\x05cause\x129\n" +
 	"\vnext_run_at\x18\x17 \x01(\v2\x19.syspulse.journal.v1.TimeR\tnextRunAt\x12\x16\n" +
-	"\x06queued\x18\x18 \x01(\bR\x06queued\"T\n" +
+	"\x06queued\x18\x18 \x01(\bR\x06queued\x12\x14\n" +
+	"\x05along\x18\x19 \x01(\tR\x05along\x125\n" +
+	"\afirings\x18\x1a \x03(\v2\x1b.syspulse.journal.v1.FiringR\afirings\"^\n" +
+	"\x06Firing\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12\x17\n" +
+	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x19\n" +
+	"\bup_nanos\x18\x03 \x01(\x12R\aupNanos\"T\n" +
 	"\bIdentity\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x1d\n" +
@@ -882,10 +974,12 @@ const file_journal_proto_rawDesc = "" +
 	"\x04Exit\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x12R\x04code\x12\x16\n" +
-	"\x06signal\x18\x03 \x01(\tR\x06signal\"C\n" +
+	"\x06signal\x18\x03 \x01(\tR\x06signal\"b\n" +
 	"\fRegistration\x12\x1b\n" +
 	"\tspec_json\x18\x01 \x01(\fR\bspecJson\x12\x16\n" +
-	"\x06source\x18\x02 \x01(\fR\x06source\"}\n" +
+	"\x06source\x18\x02 \x01(\fR\x06source\x12\x1d\n" +
+	"\n" +
+	"group_json\x18\x03 \x01(\fR\tgroupJson\"}\n" +
 	"\x05State\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12-\n" +
 	"\x04time\x18\x02 \x01(\v2\x19.syspulse.journal.v1.TimeR\x04time\x123\n" +
@@ -913,39 +1007,41 @@ func file_journal_proto_rawDescGZIP() []byte {
 	return file_journal_proto_rawDescData
 }
 
-var file_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_journal_proto_goTypes = []any{
 	(*Time)(nil),         // 0: syspulse.journal.v1.Time
 	(*Event)(nil),        // 1: syspulse.journal.v1.Event
 	(*Record)(nil),       // 2: syspulse.journal.v1.Record
-	(*Identity)(nil),     // 3: syspulse.journal.v1.Identity
-	(*Exit)(nil),         // 4: syspulse.journal.v1.Exit
-	(*Registration)(nil), // 5: syspulse.journal.v1.Registration
-	(*State)(nil),        // 6: syspulse.journal.v1.State
-	(*Name)(nil),         // 7: syspulse.journal.v1.Name
-	(*Manager)(nil),      // 8: syspulse.journal.v1.Manager
-	(*Mark)(nil),         // 9: syspulse.journal.v1.Mark
+	(*Firing)(nil),       // 3: syspulse.journal.v1.Firing
+	(*Identity)(nil),     // 4: syspulse.journal.v1.Identity
+	(*Exit)(nil),         // 5: syspulse.journal.v1.Exit
+	(*Registration)(nil), // 6: syspulse.journal.v1.Registration
+	(*State)(nil),        // 7: syspulse.journal.v1.State
+	(*Name)(nil),         // 8: syspulse.journal.v1.Name
+	(*Manager)(nil),      // 9: syspulse.journal.v1.Manager
+	(*Mark)(nil),         // 10: syspulse.journal.v1.Mark
 }
 var file_journal_proto_depIdxs = []int32{
 	0,  // 0: syspulse.journal.v1.Event.time:type_name -> syspulse.journal.v1.Time
 	2,  // 1: syspulse.journal.v1.Event.record:type_name -> syspulse.journal.v1.Record
-	5,  // 2: syspulse.journal.v1.Event.registration:type_name -> syspulse.journal.v1.Registration
-	3,  // 3: syspulse.journal.v1.Record.process:type_name -> syspulse.journal.v1.Identity
+	6,  // 2: syspulse.journal.v1.Event.registration:type_name -> syspulse.journal.v1.Registration
+	4,  // 3: syspulse.journal.v1.Record.process:type_name -> syspulse.journal.v1.Identity
 	0,  // 4: syspulse.journal.v1.Record.started_at:type_name -> syspulse.journal.v1.Time
 	0,  // 5: syspulse.journal.v1.Record.stopped_at:type_name -> syspulse.journal.v1.Time
-	4,  // 6: syspulse.journal.v1.Record.last_exit:type_name -> syspulse.journal.v1.Exit
+	5,  // 6: syspulse.journal.v1.Record.last_exit:type_name -> syspulse.journal.v1.Exit
 	0,  // 7: syspulse.journal.v1.Record.next_restart_at:type_name -> syspulse.journal.v1.Time
 	0,  // 8: syspulse.journal.v1.Record.next_run_at:type_name -> syspulse.journal.v1.Time
-	0,  // 9: syspulse.journal.v1.State.time:type_name -> syspulse.journal.v1.Time
-	2,  // 10: syspulse.journal.v1.State.record:type_name -> syspulse.journal.v1.Record
-	1,  // 11: syspulse.journal.v1.Manager.started:type_name -> syspulse.journal.v1.Event
-	1,  // 12: syspulse.journal.v1.Manager.last:type_name -> syspulse.journal.v1.Event
-	0,  // 13: syspulse.journal.v1.Mark.time:type_name -> syspulse.journal.v1.Time
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 9: syspulse.journal.v1.Record.firings:type_name -> syspulse.journal.v1.Firing
+	0,  // 10: syspulse.journal.v1.State.time:type_name -> syspulse.journal.v1.Time
+	2,  // 11: syspulse.journal.v1.State.record:type_name -> syspulse.journal.v1.Record
+	1,  // 12: syspulse.journal.v1.Manager.started:type_name -> syspulse.journal.v1.Event
+	1,  // 13: syspulse.journal.v1.Manager.last:type_name -> syspulse.journal.v1.Event
+	0,  // 14: syspulse.journal.v1.Mark.time:type_name -> syspulse.journal.v1.Time
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_journal_proto_init() }
@@ -959,7 +1055,7 @@ func file_journal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_journal_proto_rawDesc), len(file_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
