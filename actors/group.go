@@ -21,7 +21,6 @@ type group struct {
 	members map[string]bool
 	leaders map[string]bool   // those of them in backoff: whoever goes along is held
 	fired   map[string]string // by leader, the incarnation whose end is counted, or plain
-	turn    uint64            // the last reconcile that declared it
 }
 
 // isPlain says whether the group leaves its members to themselves.
