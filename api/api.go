@@ -34,6 +34,9 @@ type Manager interface {
 	Status(ctx context.Context, q StatusQuery) ([]Daemon, error)
 	// Get is the details of one daemon.
 	Get(ctx context.Context, q GetQuery) (Details, error)
+	// Graph is the order in which daemons start. A name that isn't registered
+	// is an error unless a daemon depends on it.
+	Graph(ctx context.Context, q GraphQuery) (Graph, error)
 
 	// Add registers daemons, all or none. A name that is known: identical is
 	// a Result that is OK and not Changed; a different one is a CodeConflict
@@ -163,6 +166,35 @@ type Details struct {
 	HealthCheck *HealthCheck      `json:"health_check"`
 	StatusText  *string           `json:"status_text"`  // the last STATUS= of its incarnation (sd_notify); a manager that begins has none
 	NotifyState *string           `json:"notify_state"` // reloading, stopping: what it says that it does
+}
+
+// Graph is who depends on whom.
+type Graph struct {
+	Daemons []GraphDaemon `json:"daemons"` // by step, then by name; never null
+}
+
+// GraphDaemon is a daemon among those that depend on each other, or a name that
+// one depends on and nobody has.
+type GraphDaemon struct {
+	Name string `json:"name"`
+	// Step is when it begins in a start of everything: 1 is what depends on
+	// nothing; others wait for what they depend on, which is in earlier steps,
+	// and for nothing else of those.
+	Step       int                 `json:"step"`
+	Registered bool                `json:"registered"`
+	State      *supervision.State  `json:"state"` // nil unless it is registered, as Wanted
+	Wanted     *supervision.Wanted `json:"wanted"`
+	Group      *string             `json:"group"`
+	WaitingFor []string            `json:"waiting_for"` // as in Daemon
+	DependsOn  []GraphDependency   `json:"depends_on"`  // as written, whatever the query; never null
+}
+
+// GraphDependency is one thing that a daemon depends on.
+type GraphDependency struct {
+	Name       string  `json:"name"`
+	Registered bool    `json:"registered"`
+	Condition  *string `json:"condition"` // started, healthy, completed; nil if it follows from a daemon that isn't registered
+	Met        bool    `json:"met"`       // now
 }
 
 // HealthCheck is what the checks of a daemon's health ask, and what came of the
@@ -395,6 +427,12 @@ type GetQuery struct {
 	Name string
 	At   *time.Time // as it was then; nil is now
 	Env  bool       // with the values of its environment
+}
+
+// GraphQuery picks what Graph shows: the selected daemons, what they need and
+// what needs them, directly or through others. A zero Selector is everything.
+type GraphQuery struct {
+	Selector
 }
 
 // Registration is a daemon as a client hands it over.

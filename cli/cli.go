@@ -246,7 +246,7 @@ func (a *app) root() *cobra.Command {
 	}
 	add("run", a.cmdUp(), a.cmdDown(), a.cmdDaemon())
 	add("daemons", a.cmdApply(), a.cmdAdd(), a.cmdStart(), a.cmdStop(), a.cmdRestart(), a.cmdRun(), a.cmdReload(), a.cmdSignal(), a.cmdRemove())
-	add("look", a.cmdStatus(), a.cmdList(), a.cmdLogs(), a.cmdHistory(), a.cmdEvents())
+	add("look", a.cmdStatus(), a.cmdList(), a.cmdGraph(), a.cmdLogs(), a.cmdHistory(), a.cmdEvents())
 	add("files", a.cmdInit(), a.cmdCheck())
 	root.AddCommand(a.cmdProve())
 	add("manager", a.cmdPing(), a.cmdUpgrade(), a.cmdShutdown(), a.cmdState(), a.cmdVersion(), a.cmdCompletion())

@@ -105,3 +105,35 @@ func circle(loop []string) string {
 	}
 	return strings.Join(append(names, loop[0]), " -> ")
 }
+
+// Steps says in which step of a start from nothing each daemon begins: in the
+// first if it depends on nothing, else in the one behind the last of those that
+// it depends on. Names that are depended on and that nobody has are there, too,
+// in the first. Of a circle, which CheckGraph refuses, the entry that closes it is
+// passed over.
+func Steps(daemons []*Daemon) map[string]int {
+	all := make(map[string]*Daemon, len(daemons))
+	for _, d := range daemons {
+		all[d.Name] = d
+	}
+	steps := make(map[string]int, len(daemons))
+	var visit func(name string) int
+	visit = func(name string) int {
+		if step, ok := steps[name]; ok {
+			return step // 0 while it is being looked at
+		}
+		steps[name] = 0
+		step := 1
+		if d := all[name]; d != nil {
+			for _, dep := range d.DependsOn {
+				step = max(step, visit(dep.Name)+1)
+			}
+		}
+		steps[name] = step
+		return step
+	}
+	for _, d := range daemons {
+		visit(d.Name)
+	}
+	return steps
+}

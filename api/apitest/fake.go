@@ -222,6 +222,41 @@ func (f *Fake) Get(_ context.Context, q api.GetQuery) (api.Details, error) {
 	return out, nil
 }
 
+// Graph implements api.Manager: all of it, whatever is selected.
+func (f *Fake) Graph(_ context.Context, q api.GraphQuery) (api.Graph, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, unknown := f.pick(q.Selector); len(unknown) > 0 {
+		return api.Graph{}, api.NotFound(unknown[0])
+	}
+	var specs []*spec.Daemon
+	for _, d := range f.daemons {
+		specs = append(specs, d.reg.Spec)
+	}
+	out := api.Graph{Daemons: []api.GraphDaemon{}}
+	for name, step := range spec.Steps(specs) {
+		node := api.GraphDaemon{Name: name, Step: step, WaitingFor: []string{}, DependsOn: []api.GraphDependency{}}
+		if d := f.daemons[name]; d != nil {
+			row := f.row(d)
+			node.Registered, node.State, node.Wanted, node.Group = true, &row.State, &row.Wanted, row.Group
+			for _, dep := range d.reg.Spec.DependsOn {
+				edge := api.GraphDependency{Name: dep.Name}
+				if on := f.daemons[dep.Name]; on != nil {
+					edge.Registered = true
+					edge.Condition = new(string(cmp.Or(dep.Condition, spec.ConditionStarted)))
+					edge.Met = on.rec.State == supervision.Running
+				}
+				node.DependsOn = append(node.DependsOn, edge)
+			}
+		}
+		out.Daemons = append(out.Daemons, node)
+	}
+	slices.SortFunc(out.Daemons, func(a, b api.GraphDaemon) int {
+		return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(a.Name, b.Name))
+	})
+	return out, nil
+}
+
 // Add implements api.Manager.
 func (f *Fake) Add(_ context.Context, req api.AddRequest) ([]api.Result, error) {
 	f.enter("add")

@@ -336,6 +336,11 @@ func (c *Client) Get(ctx context.Context, query api.GetQuery) (api.Details, erro
 	return call[api.Details](ctx, c, query.At == nil, http.MethodGet, "/v1/daemons/"+url.PathEscape(query.Name), q, nil)
 }
 
+// Graph implements [api.Manager].
+func (c *Client) Graph(ctx context.Context, query api.GraphQuery) (api.Graph, error) {
+	return call[api.Graph](ctx, c, true, http.MethodGet, "/v1/graph", selectorQuery(query.Selector), nil)
+}
+
 // Add implements [api.Manager].
 func (c *Client) Add(ctx context.Context, req api.AddRequest) ([]api.Result, error) {
 	return call[[]api.Result](ctx, c, false, http.MethodPost, "/v1/daemons", nil, req)

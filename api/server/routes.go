@@ -43,6 +43,14 @@ func (s *Server) table() []route {
 			}
 			return answer(s, w)(m.Get(r.Context(), gq))
 		}},
+		{"GET", "/v1/graph", func(w http.ResponseWriter, r *http.Request) error {
+			q := queryOf(r)
+			gq := api.GraphQuery{Selector: q.selector()}
+			if err := q.done(); err != nil {
+				return err
+			}
+			return answer(s, w)(m.Graph(r.Context(), gq))
+		}},
 		{"POST", "/v1/daemons", post(s, checkAdd, m.Add)},
 		{"POST", "/v1/apply", post(s, checkApply, m.Apply)},
 		{"POST", "/v1/start", post(s, checkAction, m.Start)},
