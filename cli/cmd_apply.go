@@ -47,7 +47,7 @@ any of them are stopped and removed, after everything else; their logs stay.`,
 				return err
 			}
 			var changes []api.Change
-			if err := a.whileWaiting(cmd.Context(), m, api.Selector{All: prune}, func() (err error) {
+			if err := a.whileWaiting(cmd.Context(), m, progress{what: applying, selector: api.Selector{Names: namesOf(set), All: prune}}, func() (err error) {
 				changes, err = m.Apply(cmd.Context(), req)
 				return err
 			}); err != nil {

@@ -34,7 +34,7 @@ is said, and an error only if none of them is.`,
 				return nil
 			}
 			var list []api.Result
-			if err := a.whileWaiting(cmd.Context(), m, sel, func() (err error) {
+			if err := a.whileWaiting(cmd.Context(), m, progress{what: stopping, selector: sel}, func() (err error) {
 				list, err = m.Stop(cmd.Context(), api.ActionRequest{Selector: sel})
 				return err
 			}); err != nil {

@@ -37,7 +37,7 @@ refused, and so is what others depend on. Their logs stay, unless --purge.`,
 				logs = logDirs(cmd.Context(), m, s)
 			}
 			var list []api.Result
-			if err := a.whileWaiting(cmd.Context(), m, s, func() (err error) {
+			if err := a.whileWaiting(cmd.Context(), m, progress{what: removing, selector: s}, func() (err error) {
 				list, err = m.Remove(cmd.Context(), api.RemoveRequest{Selector: s, Force: force, Purge: purge})
 				return err
 			}); err != nil {

@@ -31,7 +31,7 @@ func (a *app) cmdRestart() *cobra.Command {
 			if limit != nil && !wait {
 				return &usageError{message: "--timeout limits --wait; give both", command: "restart"}
 			}
-			return a.act(cmd.Context(), api.ActionRequest{Selector: s, Force: force, Wait: wait, Timeout: limit}, api.Manager.Restart, restarted)
+			return a.act(cmd.Context(), restarting, api.ActionRequest{Selector: s, Force: force, Wait: wait, Timeout: limit}, api.Manager.Restart, restarted)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "kill at once instead of asking them to end")

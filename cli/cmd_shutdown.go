@@ -21,7 +21,7 @@ What was wanted running is started by the next one.`,
 			if err != nil {
 				return err
 			}
-			if err := a.whileWaiting(cmd.Context(), m, api.Selector{All: true}, func() error {
+			if err := a.whileWaiting(cmd.Context(), m, progress{what: stopping, selector: api.Selector{All: true}}, func() error {
 				return m.Shutdown(cmd.Context(), api.ShutdownRequest{KeepDaemons: keep})
 			}); err != nil {
 				return err

@@ -37,7 +37,7 @@ they are ready. A daemon that runs already is fine.`,
 			if limit != nil && !wait {
 				return &usageError{message: "--timeout limits --wait; give both", command: "start"}
 			}
-			return a.act(cmd.Context(), api.ActionRequest{Selector: s, Wait: wait, Timeout: limit}, api.Manager.Start, started)
+			return a.act(cmd.Context(), starting, api.ActionRequest{Selector: s, Wait: wait, Timeout: limit}, api.Manager.Start, started)
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "until they are ready; a first exit before that is a failure")
@@ -48,13 +48,13 @@ they are ready. A daemon that runs already is fine.`,
 }
 
 // act runs a bulk action and prints its results.
-func (a *app) act(ctx context.Context, req api.ActionRequest, do func(api.Manager, context.Context, api.ActionRequest) ([]api.Result, error), done func(api.Result) string) error {
+func (a *app) act(ctx context.Context, what doing, req api.ActionRequest, do func(api.Manager, context.Context, api.ActionRequest) ([]api.Result, error), done func(api.Result) string) error {
 	m, err := a.manager()
 	if err != nil {
 		return err
 	}
 	var list []api.Result
-	if err := a.whileWaiting(ctx, m, req.Selector, func() (err error) {
+	if err := a.whileWaiting(ctx, m, progress{what: what, selector: req.Selector, wait: req.Wait}, func() (err error) {
 		list, err = do(m, ctx, req)
 		return err
 	}); err != nil {

@@ -33,7 +33,7 @@ What depends on a daemon stops before it, and comes back with it.`,
 			if err != nil {
 				return err
 			}
-			return a.act(cmd.Context(), api.ActionRequest{Selector: s, Force: force, Timeout: limit}, api.Manager.Stop, stopped)
+			return a.act(cmd.Context(), stopping, api.ActionRequest{Selector: s, Force: force, Timeout: limit}, api.Manager.Stop, stopped)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "kill at once")

@@ -8,10 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"time"
-
-	"golang.org/x/term"
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/spec"
@@ -243,86 +239,4 @@ func (a *app) results(list []api.Result, done func(api.Result) string) error {
 // mentions reports whether a message says whom it is about.
 func mentions(message, name string) bool {
 	return slices.ContainsFunc(strings.Fields(message), func(word string) bool { return strings.Trim(word, "\"'`:;,.()") == name })
-}
-
-// patience is how long a wait may last without a word.
-const patience = time.Second
-
-// whileWaiting shows on a terminal whom f waits for.
-func (a *app) whileWaiting(ctx context.Context, m api.Manager, s api.Selector, f func() error) error {
-	if !a.errTTY || a.json || a.quiet {
-		return f()
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { a.progress(ctx, m, s) })
-	err := f()
-	cancel()
-	wg.Wait()
-	return err
-}
-
-func (a *app) progress(ctx context.Context, m api.Manager, s api.Selector) {
-	began := time.Now()
-	shown := false
-	defer func() {
-		if shown {
-			fmt.Fprint(a.stderr, "\r\x1b[K")
-		}
-	}()
-	for tick := time.NewTicker(patience); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		var list []api.Daemon
-		if known, err := m.Status(ctx, api.StatusQuery{}); err == nil {
-			for _, d := range known {
-				if picks(s, d) && inBetween(d) {
-					list = append(list, d)
-				}
-			}
-		}
-		if len(list) == 0 {
-			continue
-		}
-		line := fmt.Sprintf("waiting for %s (%s, %s)…", clean(list[0].Name), list[0].State, duration(time.Since(began)))
-		if n := len(list) - 1; n > 0 {
-			line += fmt.Sprintf(" and %d more", n)
-		}
-		if f, ok := a.stderr.(*os.File); ok {
-			if w, _, err := term.GetSize(int(f.Fd())); err == nil {
-				line = cut(line, w-1)
-			}
-		}
-		fmt.Fprintf(a.stderr, "\r\x1b[K%s", line)
-		shown = true
-	}
-}
-
-func picks(s api.Selector, d api.Daemon) bool {
-	return s.All || slices.Contains(s.Names, d.Name) || slices.ContainsFunc(s.Tags, func(t string) bool { return slices.Contains(d.Tags, t) })
-}
-
-func inBetween(d api.Daemon) bool {
-	switch d.State {
-	case supervision.Starting, supervision.Stopping, supervision.Backoff:
-		return true
-	}
-	return d.State == supervision.Running && !d.Ready
-}
-
-// cut shortens s to a width.
-func cut(s string, to int) string {
-	if to <= 0 || columns(s) <= to {
-		return s
-	}
-	n := 0
-	for i, r := range s {
-		if n += columns(string(r)); n >= to {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }

@@ -65,6 +65,10 @@ const referenceHead = `<!-- Made from the commands by "go generate ./cli". Chang
 
 Flags may stand before or after the command and its arguments.
 
+On a terminal, a command that takes longer than half a second shows on standard error
+how far it has come and whom it waits for, in one line that is gone in the end. It doesn't
+with ` + "`--quiet` or `--json`" + `.
+
 ## Global flags
 
 %s

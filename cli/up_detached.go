@@ -42,7 +42,7 @@ func (a *app) upDetached(ctx context.Context, set *spec.Set) error {
 	if len(sel.Names) == 0 {
 		return a.nothing(api.Selector{All: true})
 	}
-	return a.act(ctx, api.ActionRequest{Selector: sel, Wait: true}, api.Manager.Start, started)
+	return a.act(ctx, starting, api.ActionRequest{Selector: sel, Wait: true}, api.Manager.Start, started)
 }
 
 func namesOf(set *spec.Set) []string {
