@@ -277,7 +277,7 @@ func (d *daemon) nowAttached() {
 }
 
 func (d *daemon) command(msg command) {
-	before := d.machine.Rec.State
+	before, incarnation := d.machine.Rec.State, d.machine.Rec.Incarnation
 	healthy := d.machine.Reg.Spec != nil && d.machine.Reg.Spec.Ready == nil && d.machine.Reg.Spec.HealthCheck != nil
 	d.apply(msg.Input, func(out supervision.Outcome, rec *supervision.Record, err error) {
 		msg.recorded()
@@ -291,6 +291,12 @@ func (d *daemon) command(msg command) {
 		d.purge = d.purge || msg.Purge
 		w := newWaiter(msg.Until, rec, out.Note == "", msg.Reply)
 		w.healthy, w.forks = healthy, msg.Forks
+		if msg.Until == untilGone {
+			w.incarnation = incarnation // another one may have begun already
+			if _, ok := msg.Input.(supervision.Change); ok && rec.State != supervision.Stopping {
+				w.until = untilRecorded // it waits still, and starts with the new one
+			}
+		}
 		switch {
 		case d.removed:
 			d.farewell = append(d.farewell, w)

@@ -537,7 +537,7 @@ func (m *manager) register(msg register) {
 		msg.fail(e)
 		return
 	}
-	if err := cmp.Or(m.entangled(fresh), m.groupClash(fresh, msg.Groups)); err != nil {
+	if err := cmp.Or(m.entangled(fresh, nil), m.groupClash(fresh, msg.Groups)); err != nil {
 		msg.fail(err)
 		return
 	}
@@ -633,7 +633,8 @@ func (m *manager) reconcile(msg reconcile) {
 		}
 		changes = append(changes, c)
 	}
-	if err := cmp.Or(m.entangled(slices.Concat(fresh, changed)), m.groupClash(slices.Concat(fresh, changed), msg.Groups)); err != nil {
+	out := m.outdated(msg)
+	if err := cmp.Or(m.entangled(slices.Concat(fresh, changed), out), m.groupClash(slices.Concat(fresh, changed), msg.Groups)); err != nil {
 		msg.fail(err)
 		return
 	}
@@ -641,7 +642,6 @@ func (m *manager) reconcile(msg reconcile) {
 		kind, keys := m.declaration(&msg.Groups[i])
 		changes = append(changes, api.Change{Kind: api.KindGroup, Name: msg.Groups[i].Name, Change: kind, Keys: keys, Warnings: []string{}})
 	}
-	out := m.outdated(msg)
 	for _, name := range out {
 		changes = append(changes, api.Change{Kind: api.KindDaemon, Name: name, Change: api.ChangeRemoved, Keys: []string{}, Warnings: []string{}})
 	}
@@ -657,24 +657,11 @@ func (m *manager) reconcile(msg reconcile) {
 	system, self := m.ctx.ActorSystem(), m.ctx.Self()
 	m.add(fresh, msg.Groups, func(string) bool { return false }, func() {
 		m.undeclare(undeclared)
-		left := len(changed)
-		done := make(chan error, left)
-		for _, r := range changed {
-			d := m.daemons[r.Spec.Name]
-			if d == nil { // removed meanwhile
-				done <- nil
-				continue
-			}
-			restart := spec.NeedsRestart(spec.Diff(d.reg.Spec, r.Spec))
-			m.tell(d, command{
-				Input: supervision.Change{Reg: r, Restart: restart},
-				Reply: func(o outcome) { done <- o.err },
-			})
-		}
+		done := m.change(changed)
 		go func() {
 			var failed error
-			for range left {
-				failed = cmp.Or(failed, <-done)
+			for range changed {
+				failed = cmp.Or(failed, (<-done).err)
 			}
 			if failed != nil || len(out) == 0 {
 				msg.give(changes, failed)
@@ -686,6 +673,47 @@ func (m *manager) reconcile(msg reconcile) {
 	for _, r := range msg.Daemons {
 		m.daemons[r.Spec.Name].named = turn
 	}
+}
+
+// change gives daemons another registration, and restarts what has to be for that.
+// Of several that are restarted and depend on each other, those that depend stop
+// before, and start after: until then what they depend on keeps its old one.
+func (m *manager) change(changed []supervision.Registration) <-chan reply {
+	inputs := make(map[string]supervision.Input)
+	var atOnce, inOrder selection
+	for _, r := range changed {
+		name := r.Spec.Name
+		d := m.daemons[name]
+		if d == nil { // removed meanwhile
+			atOnce.daemons = append(atOnce.daemons, selected{name: name})
+			continue
+		}
+		restart := spec.NeedsRestart(spec.Diff(d.reg.Spec, r.Spec))
+		inputs[name] = supervision.Change{Reg: r, Restart: restart}
+		to := &atOnce
+		if restart && isLive(d.rec.State) && !d.rec.Waiting {
+			to = &inOrder
+		}
+		to.daemons = append(to.daemons, selected{name: name, entry: d.entry})
+	}
+	m.stopInOrder(&inOrder, func(reply func(outcome)) command { return command{Until: untilGone, Reply: reply} }, planOptions{
+		alone: true, input: func(name string) supervision.Input { return inputs[name] },
+	})
+	all := make(chan reply, len(changed))
+	for _, s := range atOnce.daemons {
+		answer := m.asked.once(s.name, all)
+		if d := m.daemons[s.name]; d != nil {
+			m.tell(d, command{Input: inputs[s.name], Reply: answer})
+		} else {
+			answer(outcome{})
+		}
+	}
+	go func() {
+		for range inOrder.daemons {
+			all <- <-inOrder.replies
+		}
+	}()
+	return all
 }
 
 func isLive(s supervision.State) bool {

@@ -298,9 +298,10 @@ type plan struct {
 
 // planOptions say what is particular about a plan.
 type planOptions struct {
-	force bool   // what is stopped along is killed at once
-	alone bool   // what depends on them is not stopped along
-	then  func() // called in the end
+	force bool                                // what is stopped along is killed at once
+	alone bool                                // what depends on them is not stopped along
+	then  func()                              // called in the end
+	input func(name string) supervision.Input // in the place of the message's
 }
 
 // planned: a step of a plan is done.
@@ -330,7 +331,11 @@ func (m *manager) stopInOrder(sel *selection, message func(reply func(outcome)) 
 				p.answers[name](outcome{err: api.NotFound(name)})
 				return
 			}
-			m.commanded(d, message(p.answers[name]))
+			c := message(p.answers[name])
+			if o.input != nil {
+				c.Input = o.input(name)
+			}
+			m.commanded(d, c)
 		}
 	}
 	var names []string
@@ -490,9 +495,9 @@ func dependOn(names []string) string {
 }
 
 // entangled says what is wrong with the dependencies of daemons that are about to
-// be registered or changed; nil if nothing is.
-func (m *manager) entangled(news []supervision.Registration) error {
-	if len(news) == 0 {
+// be registered or changed while others are removed; nil if nothing is.
+func (m *manager) entangled(news []supervision.Registration, gone []string) error {
+	if len(news) == 0 && len(gone) == 0 {
 		return nil
 	}
 	var daemons, others []*spec.Daemon
@@ -502,11 +507,22 @@ func (m *manager) entangled(news []supervision.Registration) error {
 		daemons = append(daemons, r.Spec)
 	}
 	for name, d := range m.daemons {
-		if !named[name] {
+		if !named[name] && !slices.Contains(gone, name) {
 			others = append(others, d.reg.Spec)
 		}
 	}
 	problems := spec.CheckGraph(daemons, others)
+	for _, name := range gone {
+		for _, other := range m.dependents(name) {
+			if !named[other] && !slices.Contains(gone, other) {
+				problems = append(problems, spec.Problem{
+					Daemon: other, Key: "depends_on",
+					Message: fmt.Sprintf("%q would be removed, and %s depends on it", name, other),
+					Hint:    "give the file of " + other + ", too, or remove that first",
+				})
+			}
+		}
+	}
 	// A condition of what is registered already may have become impossible.
 	for _, r := range news {
 		for _, other := range m.dependents(r.Spec.Name) {
@@ -531,5 +547,5 @@ func (m *manager) entangled(news []supervision.Registration) error {
 	for i, p := range problems {
 		lines[i] = p.String()
 	}
-	return api.Invalid("nothing was registered: "+problems.Error(), lines...)
+	return api.Invalid("nothing was changed: "+problems.Error(), lines...)
 }

@@ -47,7 +47,8 @@ type Manager interface {
 	// Apply makes the daemons and groups what req says. If anything of req is refused,
 	// nothing is changed. Daemons that req doesn't name are left alone, but for
 	// req.Prune. What changed in a way that a process has to be started for, and
-	// runs, is restarted; it isn't waited for. What is pruned is stopped and
+	// runs, is restarted: those that depend on others stop before them and start
+	// after. Apply waits for their stops, and not for their starts. What is pruned is stopped and
 	// removed after all else, and is waited for. The changes are in the order of
 	// req, daemons before groups, behind them what is removed, by name.
 	// What is the same already is not touched, so a manager that is killed in the
