@@ -267,6 +267,10 @@ func (m *manager) startWithNeeds(sel *selection, message, pull func(reply func(o
 		c := make(answer)
 		v, _ := m.judge(d, nil)
 		c.Forks = v == proceed && m.heldBy(s.name, d) == "" && !m.isLed(s.name)
+		if start, ok := c.Input.(supervision.Start); ok {
+			start.Go = c.Forks
+			c.Input = start
+		}
 		m.commanded(d, c)
 	}
 }

@@ -70,9 +70,11 @@ type Input interface{ apply(*Machine) }
 
 // Commands.
 type (
-	// Start wants it running. By is for the history, such as "start" or
-	// "autostart".
-	Start struct{ By string }
+	// Start wants it running.
+	Start struct {
+		By string // for the history, such as "start" or "autostart"
+		Go bool   // whoever keeps the order has seen that it has nobody to wait for
+	}
 	// Stop ends it.
 	Stop struct {
 		By       string
@@ -260,9 +262,10 @@ func (m *Machine) want(w Wanted, ended bool, by string) {
 
 // begin starts a new incarnation, at once if there is nobody whom it might have to
 // wait for.
-func (m *Machine) begin(why string) {
-	m.beginAs(why, len(m.Reg.Spec.DependsOn) > 0 || m.isGrouped())
-}
+func (m *Machine) begin(why string) { m.beginAs(why, m.isOrdered()) }
+
+// isOrdered says whether there may be somebody whom it has to wait for.
+func (m *Machine) isOrdered() bool { return len(m.Reg.Spec.DependsOn) > 0 || m.isGrouped() }
 
 func (m *Machine) beginAs(why string, waits bool) {
 	m.forced, m.due, m.early = false, false, nil
@@ -320,10 +323,10 @@ func (in Start) apply(m *Machine) {
 	case Backoff:
 		m.want(WantRunning, false, in.By)
 		m.disarm()
-		m.begin(in.By)
+		m.beginAs(in.By, m.isOrdered() && !in.Go)
 	default:
 		m.want(WantRunning, false, in.By)
-		m.begin(in.By)
+		m.beginAs(in.By, m.isOrdered() && !in.Go)
 	}
 }
 

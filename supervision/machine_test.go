@@ -363,7 +363,7 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 				"along", "give up", "proceed", "proceed", "rest", "dependency", "resume", "ready", "sick", "well", "fault", "run", "due", "clock",
 			}).Draw(t, "what"); what {
 			case "start":
-				w.step(Start{})
+				w.step(Start{Go: rapid.Bool().Draw(t, "go")})
 			case "stop":
 				w.step(Stop{})
 			case "kill":
