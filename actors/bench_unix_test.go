@@ -14,7 +14,7 @@ import (
 	"github.com/cyber-boost/syspulse/spec"
 )
 
-func benchSystem(b *testing.B, n int) *System {
+func benchSystem(b *testing.B, n int, shape ...func(i int, d *spec.Daemon)) *System {
 	s, err := Start(Options{DataDir: b.TempDir(), Version: "bench"})
 	if err != nil {
 		b.Fatal(err)
@@ -30,6 +30,9 @@ func benchSystem(b *testing.B, n int) *System {
 			b.Fatal(err)
 		}
 		d.RestartPolicy.Policy, d.RestartPolicy.BackoffBase = spec.RestartAlways, 0
+		for _, f := range shape {
+			f(i, d)
+		}
 		regs = append(regs, api.Registration{Spec: d})
 	}
 	if _, err := s.Add(context.Background(), api.AddRequest{Daemons: regs}); err != nil {
@@ -74,6 +77,50 @@ func BenchmarkStart1000(b *testing.B) {
 	b.ReportMetric(first.Seconds()/n, "s-first")
 	b.ReportMetric(again.Seconds()/n, "s-again")
 	b.ReportMetric(stop.Seconds()/n, "s-stop")
+}
+
+// BenchmarkStartInOrder starts 1,000 daemons again that depend on each other in one
+// way or another, until the last one runs, beside as many that don't.
+func BenchmarkStartInOrder(b *testing.B) {
+	on := func(i int) []spec.Dependency { return []spec.Dependency{{Name: fmt.Sprintf("d%04d", i)}} }
+	shapes := []struct {
+		name  string
+		shape func(i int, d *spec.Daemon)
+	}{
+		{"none", func(int, *spec.Daemon) {}},
+		{"wide", func(i int, d *spec.Daemon) { // all on the first
+			if i > 0 {
+				d.DependsOn = on(0)
+			}
+		}},
+		{"tree", func(i int, d *spec.Daemon) { // ten on each
+			if i > 0 {
+				d.DependsOn = on((i - 1) / 10)
+			}
+		}},
+		{"deep", func(i int, d *spec.Daemon) { // each on the one before
+			if i > 0 {
+				d.DependsOn = on(i - 1)
+			}
+		}},
+		{"group", func(_ int, d *spec.Daemon) { d.Group = "g" }},
+	}
+	for _, sh := range shapes {
+		b.Run(sh.name, func(b *testing.B) {
+			s := benchSystem(b, 1000, sh.shape)
+			ready := func(ctx context.Context, req api.ActionRequest) ([]api.Result, error) {
+				req.Wait = true
+				return s.Start(ctx, req)
+			}
+			s.benchAll(b, ready)
+			for b.Loop() {
+				b.StopTimer()
+				s.benchAll(b, s.Stop)
+				b.StartTimer()
+				s.benchAll(b, ready)
+			}
+		})
+	}
 }
 
 // BenchmarkReplacement kills a daemon and takes the time until the journal
