@@ -34,6 +34,7 @@ type Store struct {
 	named     int               // bytes of the names of what is stored
 	backlog   backlog           // what could not be sent at once
 	flushing  *os.File          // to where a goroutine sends the backlog
+	waiting   []func()          // for the end of the backlog
 }
 
 // keptFD is a descriptor that should be kept.
@@ -167,6 +168,31 @@ func (s *Store) storeLocked(name string) {
 	failpoint.Hit(failpoint.HandoverSend)
 	s.sendLocked(datagram{state: msgStore + "\n" + keyName + name + "\n" + msgNoPoll, fds: []int{int(h.fd)}, stores: name})
 	failpoint.Hit(failpoint.HandoverSent)
+}
+
+// Sent reports whether what is kept under a name is beyond the death of this process:
+// who keeps has it, or will find it in its queue. If it still waits here, f is called
+// on a goroutine when that may have changed, which may never be: who keeps may be
+// stopped.
+func (s *Store) Sent(name string, f func()) bool {
+	if s == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.backlog.stores[name] == nil {
+		return true
+	}
+	s.waiting = append(s.waiting, f)
+	return false
+}
+
+// wakeLocked calls those who wait for the end of the backlog.
+func (s *Store) wakeLocked() {
+	for _, f := range s.waiting {
+		go f()
+	}
+	s.waiting = nil
 }
 
 // Drop ends the keeping of a name. It closes nothing here.
@@ -419,6 +445,7 @@ func (s *Store) flush(to *os.File) {
 			defer s.mu.Unlock()
 			if s.to != to || s.backlog.empty() {
 				serr = errNothing
+				s.wakeLocked()
 				if s.flushing == to {
 					s.flushing = nil
 				}
@@ -516,6 +543,7 @@ func (s *Store) Lost() {
 
 func (s *Store) leaveLocked() {
 	s.backlog.clear()
+	s.wakeLocked()
 	if s.to != nil {
 		go s.to.Close() // it waits for a flush, which waits for us
 		s.to = nil

@@ -237,3 +237,39 @@ func openTimes(t *testing.T, path string) int {
 	}
 	return n
 }
+
+// Who has to know that a descriptor is kept is told.
+func TestSent(t *testing.T) {
+	s, k, socket := rig(t)
+	if err := s.Adopt(1, socket); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan bool, 10)
+	fd := openNull(t)
+	name := ""
+	for i := 0; ; i++ { // until the keeper's queue is full
+		name = fmt.Sprint("n", i)
+		s.Keep(name, fd)
+		if !s.Sent(name, func() { told <- true }) {
+			break
+		}
+	}
+	if !s.Sent("n0", func() { t.Error("it was sent") }) {
+		t.Error("the first one is not sent")
+	}
+	if !s.Sent("another", func() { t.Error("there is none") }) {
+		t.Error("what isn't kept waits")
+	}
+	go k.receive()
+	<-told
+	if !s.Sent(name, func() {}) {
+		t.Error("it waits still")
+	}
+
+	// A keeper that dies leaves nobody waiting.
+	s.mu.Lock()
+	s.waiting = append(s.waiting, func() { told <- true })
+	s.mu.Unlock()
+	s.Lost()
+	<-told
+}

@@ -33,6 +33,9 @@ func (*Store) Become([]string) error { return errors.ErrUnsupported }
 // Keep does nothing.
 func (*Store) Keep(string, int) {}
 
+// Sent is true: nothing is on its way.
+func (*Store) Sent(string, func()) bool { return true }
+
 // Drop does nothing.
 func (*Store) Drop(string) {}
 

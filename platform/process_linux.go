@@ -27,6 +27,8 @@ type process struct {
 	notices
 	watch *Watch
 	grace *time.Timer // until a dead process that nobody reaps counts as lost
+	kept  *time.Timer // until it is reaped though its pidfd isn't with the keeper yet
+	late  bool        // that time is over
 	left  leftovers
 	known map[procKey]bool // members of the last look
 }
@@ -55,7 +57,7 @@ func (p *process) watchExit() {
 // reaped after that.
 func (p *process) died() {
 	p.mu.Lock()
-	if p.exited || p.released {
+	if p.exited || p.released || !p.safeLocked() {
 		p.mu.Unlock()
 		return
 	}
@@ -72,9 +74,33 @@ func (p *process) died() {
 	if p.grace != nil {
 		p.grace.Stop()
 	}
+	if p.kept != nil {
+		p.kept.Stop()
+	}
 	p.mu.Unlock()
 	p.host.unregister(p)
 	p.settle()
+}
+
+// keepGrace is how long a death may wait for a keeper that is slow.
+const keepGrace = 100 * time.Millisecond
+
+// safeLocked says whether the process may be reaped. A reaped one's exit is known to
+// whoever has its pidfd, one that isn't reaped to who inherits it: should this manager
+// be killed before the exit is in the journal, the keeper has to be one of the two.
+func (p *process) safeLocked() bool {
+	if !p.isKept || p.late || p.host.store.Sent(p.incarnation, p.died) {
+		return true
+	}
+	if p.kept == nil {
+		p.kept = time.AfterFunc(keepGrace, func() {
+			p.mu.Lock()
+			p.late = true
+			p.mu.Unlock()
+			p.died()
+		})
+	}
+	return false
 }
 
 // reapLocked learns how the first process ended, and reaps it if it is ours.
