@@ -286,6 +286,13 @@ func (m *manager) fire(g *group, name string, d *managed) {
 	var ev supervision.Event
 	g.rec, ev = supervision.Fire(g.rec, &g.spec, name, supervision.Firing{
 		Incarnation: incarnation, BootID: m.found.Recover.BootID, Up: m.host.Uptime(),
+	}, func(incarnation string) bool {
+		for leader := range g.leaders {
+			if m.daemons[leader].rec.Incarnation == incarnation {
+				return true
+			}
+		}
+		return false
 	})
 	ev.Time = wallNow()
 	m.append([]supervision.Event{ev}, goOn, func(error) {})

@@ -124,25 +124,32 @@ func (f *Firings) Has(incarnation string) bool {
 // group's intensity (max_restarts within window_secs; without a window all count
 // since the group was started). A group that had failed, and whose members were
 // started again, begins anew.
-func Fire(rec Record, g *spec.Group, member string, f Firing) (Record, Event) {
-	var counted []Firing
-	if rec.Firings != nil && rec.State != Failed {
-		counted = rec.Firings.List
+// What is underWay, a member still being in backoff after that incarnation, is kept
+// however long ago it was, so that another manager doesn't count it again.
+func Fire(rec Record, g *spec.Group, member string, f Firing, underWay func(incarnation string) bool) (Record, Event) {
+	counts := func(x Firing) bool {
+		return g.MaxRestarts != nil && x.BootID == f.BootID && (g.Window == 0 || f.Up-x.Up <= g.Window.Duration())
 	}
-	counted = slices.DeleteFunc(slices.Clone(counted), func(x Firing) bool {
-		return x.BootID != f.BootID || g.Window > 0 && f.Up-x.Up > g.Window.Duration()
-	})
-	counted = append(counted, f)
-	out := Record{Firings: &Firings{counted}}
+	var kept []Firing
+	counted := 1
+	if rec.Firings != nil && rec.State != Failed {
+		for _, x := range rec.Firings.List {
+			if counts(x) {
+				counted++
+			}
+			if counts(x) || underWay(x.Incarnation) {
+				kept = append(kept, x)
+			}
+		}
+	}
+	out := Record{Firings: &Firings{append(kept, f)}}
 	ev := Event{Daemon: GroupKey(g.Name), Kind: EventGroupRestart, Detail: member + " is restarted"}
 	if g.Strategy != "one_for_one" {
 		ev.Detail += ", " + g.Strategy
 	}
 	switch {
 	case g.MaxRestarts == nil:
-		// The last one is kept, so that it isn't counted twice.
-		out.Firings.List = counted[len(counted)-1:]
-	case len(counted) > *g.MaxRestarts:
+	case counted > *g.MaxRestarts:
 		out.State = Failed
 		out.Reason = fmt.Sprintf("its group %s has failed: more than max_restarts (%d)", g.Name, *g.MaxRestarts)
 		if g.Window > 0 {
@@ -150,7 +157,7 @@ func Fire(rec Record, g *spec.Group, member string, f Firing) (Record, Event) {
 		}
 		ev.Kind, ev.Detail = EventGroupFailed, out.Reason
 	default:
-		ev.Detail += fmt.Sprintf("; %d of %d", len(counted), *g.MaxRestarts)
+		ev.Detail += fmt.Sprintf("; %d of %d", counted, *g.MaxRestarts)
 		if g.Window > 0 {
 			ev.Detail += fmt.Sprintf(" within %s", g.Window.Duration())
 		}

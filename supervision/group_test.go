@@ -32,7 +32,7 @@ func TestIntensity(t *testing.T) {
 			}
 			var ev Event
 			before := rec
-			rec, ev = Fire(rec, g, "d", Firing{Incarnation: fmt.Sprint(i), BootID: boot, Up: now})
+			rec, ev = Fire(rec, g, "d", Firing{Incarnation: fmt.Sprint(i), BootID: boot, Up: now}, func(string) bool { return false })
 			if failed := rec.State == Failed; failed != (within > limit) {
 				t.Fatalf("failed %v with %d of %d", failed, within, limit)
 			}
@@ -53,6 +53,33 @@ func TestIntensity(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is counted is so once, however long a member has been in backoff, and
+// whether the group has an intensity or not.
+func TestAFiringUnderWayIsKept(t *testing.T) {
+	two := 2
+	for _, g := range []*spec.Group{
+		{Name: "g", Strategy: "rest_for_one"},
+		{Name: "g", Strategy: "rest_for_one", MaxRestarts: &two, Window: 60},
+	} {
+		inBackoff := map[string]bool{"old": true}
+		underWay := func(incarnation string) bool { return inBackoff[incarnation] }
+		rec, _ := Fire(Record{}, g, "a", Firing{Incarnation: "old", BootID: "b"}, underWay)
+		for i, up := range []time.Duration{time.Hour, time.Hour + time.Second} {
+			rec, _ = Fire(rec, g, "b", Firing{Incarnation: fmt.Sprint(i), BootID: "b", Up: up}, underWay)
+			if rec.State == Failed {
+				t.Fatal("one outside of the window was counted")
+			}
+		}
+		if !rec.Firings.Has("old") {
+			t.Fatalf("%v: a restart that is under way is forgotten: %v", g.MaxRestarts, rec.Firings.List)
+		}
+		delete(inBackoff, "old")
+		if rec, _ = Fire(rec, g, "b", Firing{Incarnation: "last", BootID: "b", Up: 2 * time.Hour}, underWay); len(rec.Firings.List) != 1 {
+			t.Fatalf("%v: kept for nothing: %v", g.MaxRestarts, rec.Firings.List)
+		}
+	}
 }
 
 func TestAMemberAsksForLeave(t *testing.T) {
