@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cyber-boost/syspulse/failpoint"
 	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
@@ -226,6 +227,9 @@ func (m *manager) lookAtLeader(name string, d *managed) {
 		m.fire(g, name, d)
 	case d.rec.Incarnation:
 		names := m.along(g, name)
+		if failpoint.Sabotaged(failpoint.NoAlong) {
+			names = nil
+		}
 		m.stopAlong(g, name, names)
 		if !slices.ContainsFunc(names, m.isBusy) {
 			m.leave(d)
@@ -278,7 +282,7 @@ func (m *manager) fire(g *group, name string, d *managed) {
 			m.lookAtGroup(g, nil)
 		}
 	}
-	if g.rec.Firings.Has(incarnation) {
+	if g.rec.Firings.Has(incarnation) && !failpoint.Sabotaged(failpoint.CountAgain) {
 		goOn()
 		return
 	}

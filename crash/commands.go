@@ -70,6 +70,15 @@ func wants(w supervision.Wanted) change {
 
 func unregistered(fact) fact { return fact{} }
 
+// registered is how it stands once it is registered: what has a schedule is armed.
+func (d *daemon) registered() fact {
+	f := fact{registered: true, wanted: supervision.WantStopped}
+	if d.kind.schedule != "" {
+		f.wanted = supervision.WantRunning
+	}
+	return f
+}
+
 // may widens what may be the case before a command is sent.
 func (d *daemon) may(c change) {
 	for f := range maps.Clone(d.maybe) {
@@ -96,6 +105,10 @@ type promise struct {
 func (c *commander) one() {
 	d := c.mine[c.rng.IntN(len(c.mine))]
 	name := api.Selector{Names: []string{d.name}}
+	if d.stack != nil {
+		c.oneOfStack(d)
+		return
+	}
 	if d.kind.unasked {
 		switch c.rng.IntN(3) {
 		case 0:
@@ -225,10 +238,10 @@ func (c *commander) act(what string, ds []*daemon, ch change, f func(ctx context
 func (c *commander) start(d *daemon, req api.ActionRequest) { c.starts("start", []*daemon{d}, req) }
 
 func (c *commander) starts(what string, ds []*daemon, req api.ActionRequest) {
-	c.act(what, ds, wants(supervision.WantRunning), func(ctx context.Context) ([]api.Result, error) {
+	c.act(what, withNeeds(ds), wants(supervision.WantRunning), func(ctx context.Context) ([]api.Result, error) {
 		return c.api.Start(ctx, req)
 	}, func(d *daemon, r api.Result, sent time.Time) {
-		if r.Changed {
+		if r.Changed && !d.kind.waits() {
 			d.promises = append(d.promises, promise{what, supervision.EventStarted, sent})
 		}
 	})
@@ -239,10 +252,12 @@ func (c *commander) restart(d *daemon, req api.ActionRequest) {
 }
 
 func (c *commander) restarts(what string, ds []*daemon, req api.ActionRequest) {
-	c.act(what, ds, wants(supervision.WantRunning), func(ctx context.Context) ([]api.Result, error) {
+	c.act(what, withNeeds(ds), wants(supervision.WantRunning), func(ctx context.Context) ([]api.Result, error) {
 		return c.api.Restart(ctx, req)
-	}, func(d *daemon, _ api.Result, sent time.Time) {
-		d.promises = append(d.promises, promise{what, supervision.EventStarted, sent})
+	}, func(d *daemon, r api.Result, sent time.Time) {
+		if !r.PulledIn && !d.kind.waits() {
+			d.promises = append(d.promises, promise{what, supervision.EventStarted, sent})
+		}
 	})
 }
 
@@ -293,7 +308,7 @@ func (c *commander) apply(d *daemon, restarts bool) {
 	reg := c.spec(d, d.revision, d.comment)
 	ch := func(f fact) fact {
 		if !f.registered {
-			f = fact{registered: true, wanted: supervision.WantStopped}
+			f = d.registered()
 		}
 		f.revision, f.comment = d.revision, d.comment
 		return f
@@ -322,7 +337,9 @@ func (c *commander) add(d *daemon) {
 		if f.registered {
 			return f
 		}
-		return fact{registered: true, revision: d.revision, comment: d.comment, wanted: supervision.WantStopped}
+		f = d.registered()
+		f.revision, f.comment = d.revision, d.comment
+		return f
 	}
 	c.act("add", []*daemon{d}, ch, func(ctx context.Context) ([]api.Result, error) {
 		return c.api.Add(ctx, api.AddRequest{Daemons: []api.Registration{{Spec: reg}}})
@@ -331,7 +348,9 @@ func (c *commander) add(d *daemon) {
 
 // twoAtOnce sends two commands that may be answered in either order.
 func (c *commander) twoAtOnce(d *daemon) {
-	d.may(wants(supervision.WantRunning))
+	for _, on := range withNeeds([]*daemon{d}) {
+		on.may(wants(supervision.WantRunning))
+	}
 	d.may(wants(supervision.WantStopped))
 	req := api.ActionRequest{Selector: api.Selector{Names: []string{d.name}}}
 	ways := []func(context.Context, api.ActionRequest) ([]api.Result, error){c.api.Start, c.api.Stop, c.api.Restart}
@@ -364,5 +383,75 @@ func (c *commander) bulk() {
 		c.restarts("bulk restart", ds, api.ActionRequest{Selector: names, Force: true})
 	default:
 		c.starts("bulk start", ds, api.ActionRequest{Selector: names})
+	}
+}
+
+// oneOfStack sends a command to a daemon of a stack, or to several.
+func (c *commander) oneOfStack(d *daemon) {
+	name := api.Selector{Names: []string{d.name}}
+	switch n := c.rng.IntN(24); n {
+	case 0, 1, 2, 3, 4:
+		c.start(d, api.ActionRequest{Selector: name})
+	case 5, 6:
+		c.restart(d, api.ActionRequest{Selector: name, Force: n == 5})
+	case 7, 8:
+		c.stop(d, api.ActionRequest{Selector: name})
+	case 9:
+		c.stop(d, api.ActionRequest{Selector: name, Force: true})
+	case 10, 11, 12:
+		c.signal(d)
+	case 13:
+		c.apply(d, true)
+	case 14, 15:
+		c.apply(d, false) // depends on something else then
+	case 16:
+		c.twoAtOnce(d)
+	case 17:
+		c.bulk()
+	case 18:
+		c.add(d)
+	case 19, 20:
+		if d.kind.leaf {
+			c.remove(d)
+			if n == 19 {
+				c.add(d)
+				c.start(d, api.ActionRequest{Selector: name})
+			}
+		}
+	default:
+		g := d.group()
+		switch {
+		case d.kind.schedule != "":
+			c.runNow(d)
+		case g == nil:
+			c.starts("start of a stack", c.asked(), api.ActionRequest{Selector: api.Selector{Names: names(c.asked())}})
+		case n == 21:
+			c.declare(g)
+		default:
+			c.starts("start of a group", g.members, api.ActionRequest{Selector: api.Selector{Groups: []string{g.name}}})
+		}
+	}
+}
+
+// runNow begins a run, armed or not. Nothing changes in what is wanted.
+func (c *commander) runNow(d *daemon) {
+	c.act("run", []*daemon{d}, func(f fact) fact { return f }, func(ctx context.Context) ([]api.Result, error) {
+		return c.api.Run(ctx, api.RunRequest{Selector: api.Selector{Names: []string{d.name}}})
+	}, func(d *daemon, r api.Result, sent time.Time) {
+		if r.Changed && len(d.kind.needs) == 0 {
+			d.promises = append(d.promises, promise{"run", supervision.EventStarted, sent})
+		}
+	})
+}
+
+// declare gives a group a strategy, another one or the same.
+func (c *commander) declare(g *groupOf) {
+	strategy := g.strategies[c.rng.IntN(len(g.strategies))]
+	g.maybe[strategy] = true
+	if c.call("declaration of "+g.name, func(ctx context.Context) error {
+		_, err := c.api.Apply(ctx, api.ApplyRequest{Groups: []spec.Group{g.spec(strategy)}})
+		return err
+	}) {
+		g.maybe = map[string]bool{strategy: true}
 	}
 }

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 func try(t *testing.T, o options) (ok bool, report string) {
 	t.Helper()
 	var out bytes.Buffer
-	o.out, o.programs, o.daemons, o.clients = &out, programs, 30, 4
+	o.out, o.programs, o.daemons, o.stacks, o.clients = &out, programs, 30, 1, 4
 	o.seed = uint64(time.Now().UnixNano())
 	s, err := newSuite(o)
 	if err != nil {
@@ -86,6 +86,9 @@ func TestFaultsAreFound(t *testing.T) {
 		{failpoint.NoIdentity, []string{"recover.look"}, []string{"a process that is no daemon"}},
 		{failpoint.NoLeftovers, []string{"exit."}, []string{"ran twice at once"}},
 		{failpoint.NoSplice, []string{"log.copied"}, []string{"lines are lost"}},
+		{failpoint.NoOrder, []string{"fork."}, []string{"started before what it depends on"}},
+		{failpoint.NoAlong, []string{"fork."}, []string{"one that goes along ran on"}},
+		{failpoint.CountAgain, []string{"commit."}, []string{"a restart was counted twice"}},
 	} {
 		t.Run(string(f.fault), func(t *testing.T) {
 			if !*long && f.fault != failpoint.NoIntent {

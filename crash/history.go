@@ -21,6 +21,9 @@ type history struct {
 	known    map[uint64]string // what each event says
 	daemons  map[string]*past
 	begun    []time.Time // when managers had taken over what was there
+	groups   map[string]*firings
+
+	ordered, fired, failed, runs int // for the report
 
 	mu   sync.Mutex
 	live map[uint64]string // what a follower was told, not yet compared
@@ -31,6 +34,7 @@ type past struct {
 	restarts  int64
 	pid       int     // of the incarnation that runs, as far as the history goes
 	touched   []touch // what managers have started and adopted
+	standing          // of one in a stack: see order.go and firings.go
 	lastStart time.Time
 	exits     []exitEvent // not yet accounted for
 }
@@ -49,7 +53,7 @@ type exitEvent struct {
 
 func (h *history) init() {
 	h.known, h.live = make(map[uint64]string), make(map[uint64]string)
-	h.daemons = make(map[string]*past)
+	h.daemons, h.groups = make(map[string]*past), make(map[string]*firings)
 }
 
 func (h *history) of(name string) *past {
@@ -66,6 +70,9 @@ func says(e api.Event) string {
 	text := fmt.Sprintf("%s %s", e.Time.Format("15:04:05.000000"), e.Event)
 	if e.Daemon != nil {
 		text += " of " + *e.Daemon
+	}
+	if e.Group != nil {
+		text += " of group " + *e.Group
 	}
 	if e.Detail != nil {
 		text += ": " + *e.Detail
@@ -157,6 +164,10 @@ func (s *suite) readHistory() {
 // take looks at one new event.
 func (s *suite) take(e api.Event) {
 	h := &s.history
+	if e.Group != nil {
+		s.takeFiring(e)
+		return
+	}
 	if e.Daemon == nil {
 		switch e.Event {
 		case supervision.EventManagerStart:
@@ -177,10 +188,14 @@ func (s *suite) take(e api.Event) {
 		switch {
 		case n < p.restarts:
 			s.violation("restart_count went back", "from %d: %s", p.restarts, says(e))
-		case n > p.restarts+1, n > p.restarts && e.Event != supervision.EventStarting:
+		case n > p.restarts+1, n > p.restarts && e.Event != supervision.EventStarting && e.Event != supervision.EventWaiting:
 			s.violation("restart_count leapt", "from %d: %s", p.restarts, says(e))
 		}
 		p.restarts = n
+	}
+	s.takeRun(e, p)
+	if d := s.inStack(*e.Daemon); d != nil {
+		s.takeOrder(e, d, p)
 	}
 	switch e.Event {
 	case supervision.EventStarted, supervision.EventStartFailed:

@@ -34,7 +34,8 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", time.Minute, "how long to go on; 0 is no limit")
 	flag.IntVar(&o.kills, "kills", 0, "how many kills; 0 is no limit")
 	flag.IntVar(&o.perPoint, "per-point", 0, "fail unless every point has killed so often")
-	flag.IntVar(&o.daemons, "daemons", 45, "how many daemons")
+	flag.IntVar(&o.daemons, "daemons", 45, "how many daemons that stand alone")
+	flag.IntVar(&o.stacks, "stacks", 2, "how many stacks: daemons with dependencies, groups and schedules")
 	flag.IntVar(&o.clients, "clients", 6, "how many clients send commands")
 	flag.StringVar(&points, "points", "", "only points that begin with one of these, separated by commas")
 	flag.StringVar(&o.sabotage, "sabotage", "", "build in these faults: the run must fail")
@@ -76,6 +77,8 @@ func (s *suite) report() bool {
 	fmt.Fprintf(out, "  %6d checks of everything\n", s.checks)
 	fmt.Fprintf(out, "  %6d incarnations of daemons ended and were accounted for\n", s.output.done)
 	fmt.Fprintf(out, "  %6d lines of output, %d events\n", s.output.total[0]+s.output.total[1], s.history.last)
+	fmt.Fprintf(out, "  %6d starts that had to wait for others, %d restarts of groups, %d groups failed, %d runs of schedules\n",
+		s.history.ordered, s.history.fired, s.history.failed, s.history.runs)
 	if s.options.keeper {
 		fmt.Fprintf(out, "  %6d upgrades in place\n", s.upgrades)
 	}
@@ -89,7 +92,10 @@ func (s *suite) report() bool {
 	}
 	fmt.Fprintf(out, "  %6d violations\n", len(s.violations))
 	if len(s.violations) == 0 {
-		if !s.options.keep {
+		if s.options.keep {
+			s.keepHistory()
+			fmt.Fprintf(out, "everything is in %s\n", s.dir)
+		} else {
 			os.RemoveAll(s.dir)
 		}
 		return true

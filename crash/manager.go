@@ -170,6 +170,9 @@ func (s *suite) died(who victim, at time.Time) {
 		s.kept = time.Time{}
 	}
 	s.deaths = append(s.deaths, death{who, at})
+	if who == theManager {
+		s.aways = append(s.aways, at)
+	}
 	if !held {
 		s.gaps = append(s.gaps, at)
 	}
@@ -277,6 +280,7 @@ func (s *suite) cgroupDirs() []string {
 func (s *suite) shutDown() {
 	time.Sleep(time.Duration(s.rng.IntN(300)) * time.Millisecond)
 	s.shuttingDown = true
+	s.away(time.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()
 	_ = s.api.Shutdown(ctx, api.ShutdownRequest{Force: s.rng.IntN(3) == 0}) // it is to be killed meanwhile

@@ -280,6 +280,7 @@ func (s *suite) afterwards(who victim, at time.Time, pid int) {
 func (s *suite) upgrade() {
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()
+	s.away(time.Now())
 	if _, err := s.api.Upgrade(ctx, api.UpgradeRequest{}); err == nil {
 		s.upgrades++
 	}

@@ -11,14 +11,17 @@ import (
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
-// kind is a sort of daemon. Its name is the subject's behaviour.
+// kind is a sort of daemon. Its name is the subject's behaviour, unless that is
+// named, too.
 type kind struct {
 	name    string
 	policy  string // the tables restart_policy and the rest, as in a .sys file
-	mayEnd  bool   // its policy ends it: wanted running may become wanted stopped
+	mayEnd  bool   // its policy, or its group, ends it: wanted running may become wanted stopped
 	steady  bool   // wanted running is state running
 	unasked bool   // nobody starts it
 	noFile  bool   // its program doesn't exist
+
+	stackKind // what one in a stack has besides
 }
 
 var kinds = []kind{
@@ -52,7 +55,8 @@ type fact struct {
 type daemon struct {
 	name  string
 	kind  *kind
-	owner int // the client that commands it
+	owner int    // the client that commands it
+	stack *stack // nil: it stands alone
 
 	revision, comment int // the last that were asked for
 	maybe             map[fact]bool
@@ -85,10 +89,13 @@ func (s *suite) spec(d *daemon, revision, comment int) *spec.Daemon {
 	if d.kind.noFile {
 		command = []string{s.dir + "/nothing"}
 	}
+	if d.kind.behaviour != "" {
+		command[3] = d.kind.behaviour
+	}
 	killMode := []string{"group", "main", "all"}[len(d.name)%3]
 	text := fmt.Sprintf(`{"name":%q, "command":["%s"], "description":"%d", "tags":["client-%d"], "env":{"REVISION":"%d", "GOMAXPROCS":"1"},
-		"stop_timeout_secs":0.4, "kill_mode":%q, "restart_policy":%s}`,
-		d.name, strings.Join(command, `","`), comment, d.owner, revision, killMode, d.kind.policy)
+		"stop_timeout_secs":0.4, "kill_mode":%q, "restart_policy":%s%s}`,
+		d.name, strings.Join(command, `","`), comment, d.owner, revision, killMode, d.kind.policy, d.stackSpec(comment))
 	out, err := spec.DecodeDaemon([]byte(text))
 	if err != nil {
 		panic(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cyber-boost/syspulse/api"
 	"github.com/cyber-boost/syspulse/crash/trace"
+	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -60,7 +61,7 @@ func (s *suite) settle() {
 	for _, d := range s.daemons {
 		s.readOutput(d)
 		st := status[d.name]
-		rests := st == nil || st.State == supervision.Stopped || st.State == supervision.Failed
+		rests := st == nil || st.State == supervision.Failed || st.State == supervision.Stopped && st.Wanted == supervision.WantStopped
 		s.account(d, rests)
 		for _, p := range d.promises {
 			if s.history.of(d.name).lastStart.Before(p.since) {
@@ -126,6 +127,10 @@ func (s *suite) export() map[string]api.ExportedState {
 	for _, d := range state.Daemons {
 		out[d.Spec.Name] = d
 	}
+	s.declared = make(map[string]spec.Group, len(state.Groups))
+	for _, g := range state.Groups {
+		s.declared[g.Name] = g
+	}
 	return out
 }
 
@@ -139,7 +144,11 @@ func (s *suite) wrong() findings {
 	w := make(findings)
 	registered := s.export()
 	status := s.status()
+	if len(s.stacks) > 0 {
+		s.readHistory() // what has completed and what has failed is told by nothing else
+	}
 	s.lookAtDaemons(w, registered, status)
+	s.lookAtFailedGroups(w, status)
 	s.lookAtBallast(w, registered)
 	s.lookAtProcesses(w, status)
 	s.lookAtFiles(w, registered)
@@ -178,7 +187,7 @@ func (s *suite) lookAtDaemons(w findings, registered map[string]api.ExportedStat
 			continue
 		}
 		st := status[d.name]
-		if why := s.lookAt(d, is, st); why != "" {
+		if why := s.lookAt(d, is, st, status); why != "" {
 			text := "it is not registered"
 			if st != nil {
 				text = fmt.Sprintf("state %s, wanted %s, pid %s, reason %q", st.State, st.Wanted, show(st.PID), show(st.Reason))
@@ -187,6 +196,16 @@ func (s *suite) lookAtDaemons(w findings, registered map[string]api.ExportedStat
 			continue
 		}
 		d.maybe = map[fact]bool{is: true}
+	}
+	for _, st := range s.stacks {
+		for _, g := range st.groups {
+			strategy := s.declared[g.name].Strategy
+			if !g.maybe[strategy] {
+				w.add("group "+g.name, "it is %s, and may be %v", strategy, slices.Sorted(maps.Keys(g.maybe)))
+				continue
+			}
+			g.maybe = map[string]bool{strategy: true}
+		}
 	}
 }
 
@@ -218,7 +237,7 @@ func (d *daemon) maybeText() string {
 
 // lookAt compares what is wanted of a daemon with what is the case; "" if that
 // is as it should be.
-func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon) string {
+func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon, status map[string]*api.Daemon) string {
 	if is.registered && st == nil {
 		return "it is registered, and there is no status of it" // removed in between, maybe
 	}
@@ -234,10 +253,17 @@ func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon) string {
 	if d.kind.unasked {
 		return "nobody wanted it"
 	}
-	if st.State == supervision.Stopped || st.State == supervision.Failed {
+	if d.kind.schedule != "" {
+		return lookAtArmed(st)
+	}
+	isBlocked, why := s.lookAtBlocked(d, is, st, status)
+	if why != "" {
+		return why
+	}
+	if !isBlocked && (st.State == supervision.Stopped || st.State == supervision.Failed) {
 		return "it is wanted, and does not run"
 	}
-	if !d.kind.steady {
+	if !d.kind.steady || isBlocked {
 		return ""
 	}
 	if st.State != supervision.Running || st.PID == nil {
@@ -270,6 +296,59 @@ func (s *suite) mistaken(d *daemon, t trace.Copy, pid int) bool {
 		}
 	}
 	return slices.ContainsFunc(s.processes(), func(p proc) bool { return p.pid == pid && p.incarnation == t.Incarnation })
+}
+
+// atRest says whether nothing of it should run.
+func atRest(st *api.Daemon) bool {
+	return st.State == supervision.Stopped || st.State == supervision.Failed || st.State == supervision.Scheduled
+}
+
+// groupCopy is the file, without its ending, that has the copy of a group.
+func groupCopy(name string) string { return "%40" + name }
+
+// lookAtBlocked says whether something that d depends on, or a restart that it goes
+// along with, keeps it from running; and what is wrong with that.
+func (s *suite) lookAtBlocked(d *daemon, is fact, st *api.Daemon, status map[string]*api.Daemon) (isBlocked bool, why string) {
+	waits := st.State == supervision.Stopped || st.State == supervision.Starting && len(st.WaitingFor) > 0
+	if d.stack == nil || !waits && st.State != supervision.Failed {
+		return false, ""
+	}
+	if st.State == supervision.Failed {
+		if strings.HasPrefix(show(st.Reason), "it depends on ") {
+			return true, ""
+		}
+		return false, ""
+	}
+	keeps := make(map[string]bool)
+	for _, n := range d.needsAt(is.comment) {
+		name := d.stack.daemons[n.kind].name
+		on := standing{completed: s.history.of(name).completed}
+		if other := status[name]; other != nil {
+			on.state, on.process = other.State, other.PID != nil
+		}
+		if !on.is(n.condition) {
+			keeps[name] = true
+		}
+	}
+	if g := d.group(); g != nil && s.declared[g.name].Strategy != "one_for_one" {
+		for _, other := range g.members {
+			if on := status[other.name]; other != d && on != nil && on.State == supervision.Backoff {
+				keeps[other.name] = true
+			}
+		}
+	}
+	if len(keeps) == 0 {
+		return true, "nothing keeps it from running, and it does not run"
+	}
+	if len(st.WaitingFor) == 0 {
+		return true, "it rests, and names nobody"
+	}
+	for _, name := range st.WaitingFor {
+		if !keeps[name] {
+			return true, "it waits for " + name + ", which does not keep it from running"
+		}
+	}
+	return true, ""
 }
 
 // lookAtBallast: what was added at once is there as a whole, or not at all.
@@ -342,7 +421,7 @@ func (s *suite) lookAtProcesses(w findings, status map[string]*api.Daemon) {
 		switch {
 		case st == nil:
 			w.add(key, "it runs as %s, which is not registered", p.name)
-		case st.State == supervision.Stopped || st.State == supervision.Failed:
+		case atRest(st):
 			w.add(key, "it runs as %s, which is %s", p.name, st.State)
 		case st.State == supervision.Running && newest[p.name] != "" && p.incarnation != newest[p.name]:
 			w.add(key, "it is of an earlier incarnation (%s) of %s, which runs as %s", p.incarnation, p.name, newest[p.name])
@@ -369,8 +448,16 @@ func (s *suite) lookAtFiles(w findings, registered map[string]api.ExportedState)
 			continue
 		}
 		copies[name] = true
+	}
+	for name := range s.declared {
+		if name = groupCopy(name); !copies[name] {
+			w.add("registrations/"+name, "it has no plain copy")
+		}
+		delete(copies, name)
+	}
+	for name := range copies {
 		if _, ok := registered[name]; !ok {
-			w.add("registrations/"+e, "it is a copy of what is not registered")
+			w.add("registrations/"+name, "it is a copy of what is not registered")
 		}
 	}
 	for name := range registered {
@@ -401,7 +488,7 @@ func (s *suite) list(dir string) []string {
 func (s *suite) lookAtDescriptors(w findings, status map[string]*api.Daemon) {
 	live := 0
 	for _, st := range status {
-		if st.State != supervision.Stopped && st.State != supervision.Failed {
+		if !atRest(st) {
 			live++
 		}
 	}
@@ -418,7 +505,7 @@ func (s *suite) lookAtDescriptors(w findings, status map[string]*api.Daemon) {
 				name, _, _ = strings.Cut(filepath.Base(path), ".std")
 			}
 			st := status[name]
-			if st == nil || st.State == supervision.Stopped || st.State == supervision.Failed || n > 1 {
+			if st == nil || atRest(st) || n > 1 {
 				w.add("descriptor of "+link, "the manager has it open %d times, and %s does not run", n, name)
 			}
 		default:
@@ -446,7 +533,7 @@ func (s *suite) lookAtDescriptors(w findings, status map[string]*api.Daemon) {
 func (s *suite) lookAtKept(w findings, status map[string]*api.Daemon) {
 	live, pidfds := 0, 0
 	for _, st := range status {
-		if st.State != supervision.Stopped && st.State != supervision.Failed {
+		if !atRest(st) {
 			live++
 		}
 	}
@@ -457,7 +544,7 @@ func (s *suite) lookAtKept(w findings, status map[string]*api.Daemon) {
 		case strings.HasPrefix(link, filepath.Join(s.data, "run")):
 			name, _, _ := strings.Cut(strings.TrimPrefix(link, filepath.Join(s.data, "run")+"/"), ".std")
 			st := status[name]
-			if st == nil || st.State == supervision.Stopped || st.State == supervision.Failed || n > 1 {
+			if st == nil || atRest(st) || n > 1 {
 				w.add("kept descriptor of "+link, "the keeper has it %d times, and %s does not run", n, name)
 			}
 		}

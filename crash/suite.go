@@ -20,6 +20,7 @@ import (
 	"github.com/cyber-boost/syspulse/api/client"
 	"github.com/cyber-boost/syspulse/crash/trace"
 	"github.com/cyber-boost/syspulse/failpoint"
+	"github.com/cyber-boost/syspulse/spec"
 )
 
 // options say what a run does.
@@ -28,7 +29,8 @@ type options struct {
 	duration  time.Duration // no round begins after it
 	kills     int           // no round begins after so many
 	perPoint  int           // every point must have killed so often, or the run fails
-	daemons   int
+	daemons   int           // that stand alone
+	stacks    int           // of daemons that have to do with each other
 	clients   int
 	points    []string // only those that begin with one of these
 	sabotage  string
@@ -63,6 +65,7 @@ type suite struct {
 	logRead         int       // bytes of the managers' log that were looked at
 
 	daemons    []*daemon
+	stacks     []*stack
 	commanders []*commander
 	targets    []target
 	counts     map[failpoint.Point]count
@@ -73,6 +76,9 @@ type suite struct {
 	canChoosePIDs bool
 	reused        int
 	upgrades      int
+
+	declared map[string]spec.Group // what the manager says of groups
+	aways    []time.Time           // when a time began in which there may be no manager
 
 	history history
 	output  output
@@ -166,6 +172,7 @@ func newSuite(o options) (*suite, error) {
 	s.cgroupBases = cgroupBases(s.data)
 	s.api = client.New(api.SocketPath(s.data))
 	s.daemons = populate(o.daemons, o.clients)
+	s.addStacks(o.stacks, o.clients)
 	for _, d := range s.daemons {
 		if err := os.Mkdir(trace.Dir(dir, d.name), 0o700); err != nil {
 			return nil, err
@@ -258,7 +265,12 @@ func (s *suite) begin() {
 	var add api.AddRequest
 	for _, d := range s.daemons {
 		add.Daemons = append(add.Daemons, api.Registration{Spec: s.spec(d, 0, 0)})
-		d.maybe = map[fact]bool{{registered: true, wanted: "stopped"}: true}
+		d.maybe = map[fact]bool{d.registered(): true}
+	}
+	for _, st := range s.stacks {
+		for _, g := range st.groups {
+			add.Groups = append(add.Groups, g.spec(g.strategies[0]))
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()

@@ -114,4 +114,7 @@ const (
 	NoIdentity  Fault = "no-identity"  // any process with the right pid is adopted
 	NoLeftovers Fault = "no-leftovers" // what a dead daemon of a dead manager left is not ended
 	NoSplice    Fault = "no-splice"    // output is read and written instead of spliced
+	NoOrder     Fault = "no-order"     // nothing waits for what it depends on
+	NoAlong     Fault = "no-along"     // the others of a group run on when one is restarted
+	CountAgain  Fault = "count-again"  // a manager counts again the restarts that one before it counted
 )

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -247,6 +248,20 @@ func (s *subject) spawn(behaviour string, lock int) {
 	}
 }
 
+// notifyReady says READY=1 (sd_notify), more than once: without a keeper what is
+// said while no manager lives is heard by nobody.
+func (s *subject) notifyReady() {
+	address := &net.UnixAddr{Net: "unixgram", Name: os.Getenv("NOTIFY_SOCKET")}
+	go func() {
+		for ; ; time.Sleep(300 * time.Millisecond) {
+			if conn, err := net.DialUnix("unixgram", nil, address); err == nil {
+				_, _ = conn.Write([]byte("READY=1"))
+				conn.Close()
+			}
+		}
+	}()
+}
+
 func (s *subject) run(behaviour string) {
 	short := 20*time.Millisecond + rand.N(300*time.Millisecond)
 	switch behaviour {
@@ -285,6 +300,34 @@ func (s *subject) run(behaviour string) {
 		s.exit(0)
 	case "flapper":
 		s.exit(3)
+	case "frail": // lives for some seconds
+		s.obey(0)
+		for end := time.Now().Add(time.Second + rand.N(5*time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			s.say()
+		}
+		s.exit(1 + rand.N(9))
+	case "notifier": // says that it is ready
+		s.obey(0)
+		time.Sleep(short / 4)
+		s.notifyReady()
+		s.steady(20 * time.Millisecond)
+	case "migration": // completes, mostly
+		s.say()
+		time.Sleep(short)
+		if rand.N(4) == 0 {
+			s.exit(1)
+		}
+		s.exit(0)
+	case "job": // a run, some of which are longer than the time between two
+		s.obey(0)
+		for end := time.Now().Add(rand.N(2500 * time.Millisecond)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			s.say()
+		}
+		s.exit(0)
+	case "short-job": // fails now and then
+		s.say()
+		time.Sleep(short / 2)
+		s.exit(max(0, rand.N(4)-2))
 	case "once":
 		s.say()
 		time.Sleep(short)
