@@ -225,13 +225,8 @@ func (d *daemon) handle(msg any) {
 		if d.leaves(msg.Input) {
 			return
 		}
-		var then func(supervision.Outcome, *supervision.Record, error)
-		if msg.Noted != nil {
-			then = func(supervision.Outcome, *supervision.Record, error) { msg.Noted() }
-		}
-		d.apply(msg.Input, then)
+		d.apply(msg.Input, d.noted(msg.Noted))
 		d.hear()
-		d.nowAttached()
 	case timerFired:
 		d.apply(supervision.TimerFired{Gen: msg.Gen}, nil)
 	case readyLogOpen:
@@ -253,9 +248,22 @@ func (d *daemon) ended(e ended) {
 	if e.Forked != nil {
 		d.apply(*e.Forked, nil) // a failure overtakes the messages sent before it
 	}
-	d.apply(e.Input, nil)
+	d.apply(e.Input, d.noted(nil))
 	d.hear()
-	d.nowAttached()
+}
+
+// noted is what follows once an observation is in the journal. Only then is it told
+// that it is known what became of a process: who hears that looks at the records.
+func (d *daemon) noted(f func()) func(supervision.Outcome, *supervision.Record, error) {
+	if f == nil && d.attached == nil {
+		return nil
+	}
+	return func(supervision.Outcome, *supervision.Record, error) {
+		if f != nil {
+			f()
+		}
+		d.nowAttached()
+	}
 }
 
 // attaches reports whether a process is being looked for.
@@ -540,7 +548,7 @@ func (d *daemon) forget(next string) {
 }
 
 func (d *daemon) env() supervision.Env {
-	return supervision.Env{Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: d.newIncarnation}
+	return supervision.Env{Now: wallNow(), Boot: d.host.Uptime(), Jitter: mathrand.Float64(), NewID: d.newIncarnation, Ending: d.ending.Load()}
 }
 
 func (d *daemon) newIncarnation() string { return d.marks.next(d.name) }

@@ -43,6 +43,7 @@ type Env struct {
 	Boot   time.Duration // boot clock: not touched by steps of the wall clock
 	Jitter float64       // random, in [0, 1)
 	NewID  func() string // makes incarnation ids
+	Ending bool          // the manager ends its daemons: no run of a schedule is due any more
 }
 
 // Outcome is the answer to an input.
@@ -337,6 +338,10 @@ func (in Stop) apply(m *Machine) {
 	}
 	if !in.Shutdown {
 		m.want(WantStopped, true, in.By)
+	}
+	if m.Rec.Queued { // or the stop would begin it
+		m.Rec.Queued = false
+		m.event(EventScheduled, "%s: the run that waited for this one is dropped", in.By)
 	}
 	switch m.Rec.State {
 	case Stopped:

@@ -561,6 +561,48 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 	})
 }
 
+// A run that waits for the one before begins when that has ended by itself, and not
+// when it is stopped: whoever stops it waits until nothing is left.
+func TestAStopDropsTheQueuedRun(t *testing.T) {
+	for _, waiting := range []bool{true, false} {
+		d := daemonSpec()
+		d.Schedule, d.SchedulePolicy = "*/2 * * * *", &spec.SchedulePolicy{Timezone: "UTC", Overlap: "queue"}
+		if waiting {
+			d.DependsOn = []spec.Dependency{{Name: "other"}}
+		}
+		w := newWorld(d)
+		w.step(Start{})
+		w.step(Run{})
+		if !waiting {
+			w.forked()
+		}
+		w.now = w.m.Rec.NextRunAt
+		w.step(Due{w.now})
+		if !w.m.Rec.Queued {
+			t.Fatalf("it is not queued: %+v", w.m.Rec)
+		}
+		w.step(Stop{By: "other is stopped", Shutdown: true})
+		if !waiting {
+			w.exited(Exit{Known: true, Signal: "SIGTERM"})
+		}
+		w.want(t, Scheduled)
+	}
+}
+
+// A run that is due when the manager ends is the next one's to see.
+func TestNothingIsDueWhenTheManagerEnds(t *testing.T) {
+	d := daemonSpec()
+	d.Schedule, d.SchedulePolicy = "*/2 * * * *", &spec.SchedulePolicy{Timezone: "UTC", Overlap: "skip"}
+	w := newWorld(d)
+	w.step(Start{})
+	due := w.m.Rec.NextRunAt
+	w.m.Step(Due{due}, Env{Now: due, Ending: true})
+	w.want(t, Scheduled)
+	if !w.m.Rec.NextRunAt.Equal(due) {
+		t.Errorf("the next run is %v, want %v", w.m.Rec.NextRunAt, due)
+	}
+}
+
 func TestFresh(t *testing.T) {
 	auto := daemonSpec()
 	auto.Autostart = true

@@ -128,7 +128,7 @@ func (in Run) apply(m *Machine) {
 }
 
 func (in Due) apply(m *Machine) {
-	if !m.isArmed() || !in.Run.Equal(m.Rec.NextRunAt) {
+	if !m.isArmed() || !in.Run.Equal(m.Rec.NextRunAt) || m.env.Ending { // the next manager sees that it was missed
 		return
 	}
 	after := m.env.Now
