@@ -262,7 +262,7 @@ func (m *manager) leave(d *managed) {
 // isBusy says whether there is a process of a daemon, or may be one soon.
 func (m *manager) isBusy(name string) bool {
 	d := m.daemons[name]
-	return d.pending > 0 || m.stopAhead(name) || isLive(d.rec.State) && !d.rec.Waiting && d.rec.State != supervision.Backoff
+	return d != nil && (d.pending > 0 || m.stopAhead(name) || isLive(d.rec.State) && !d.rec.Waiting && d.rec.State != supervision.Backoff)
 }
 
 // counting is what g.fired has while a restart is not in the journal yet.

@@ -125,14 +125,9 @@ func (m *manager) Receive(ctx actor.Context) {
 	case *actor.Started:
 		m.start(ctx)
 	case *actor.Restarting:
-		err := api.NewError(api.CodeInternal, "internal error; the manager's log has the details")
-		for _, p := range m.pending {
-			p.fail(err)
-		}
-		for _, a := range m.closing {
-			a.fail(err)
-		}
-		m.asked.fail(err) // the daemons' actors end with this one
+		m.dismiss(api.NewError(api.CodeInternal, "internal error; the manager's log has the details"))
+	case *actor.Stopping:
+		m.dismiss(api.ShuttingDown())
 	case *actor.Terminated:
 		m.terminated(msg.Who)
 	case recoveredAll:
@@ -168,6 +163,9 @@ func (m *manager) Receive(ctx actor.Context) {
 	case endManager:
 		m.end(msg)
 	case stopAgain:
+		if m.asked.isOver() {
+			return
+		}
 		sel := m.pick(api.Selector{Names: msg.names})
 		m.stopInOrder(&sel, stopForShutdown(false), planOptions{})
 		m.awaitEnds(sel)
@@ -183,6 +181,18 @@ func (m *manager) Receive(ctx actor.Context) {
 			m.closing = nil
 		}, func(error) {})
 	}
+}
+
+// dismiss answers everybody who waits, because this actor ends, and those of the
+// daemons with it.
+func (m *manager) dismiss(err error) {
+	for _, p := range m.pending {
+		p.fail(err)
+	}
+	for _, a := range m.closing {
+		a.fail(err)
+	}
+	m.asked.fail(err)
 }
 
 // HandleFailure implements [actor.SupervisorStrategy].
@@ -442,6 +452,7 @@ func (m *manager) send(sel *selection, message func(reply func(outcome)) any) {
 type asked struct {
 	mu   sync.Mutex
 	open map[*reply]func(error)
+	over error // what is asked from here on is answered with; nil while the actors live
 }
 
 // once gives a function whose first call sends a reply of name to replies.
@@ -458,13 +469,24 @@ func (a *asked) once(name string, replies chan<- reply) func(outcome) {
 	}
 	a.mu.Lock()
 	a.open[key] = func(err error) { answer(outcome{err: err}) }
+	over := a.over
 	a.mu.Unlock()
+	if over != nil {
+		answer(outcome{err: over})
+	}
 	return answer
 }
 
-// fail answers what is open.
+func (a *asked) isOver() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.over != nil
+}
+
+// fail answers what is open, and what is asked later.
 func (a *asked) fail(err error) {
 	a.mu.Lock()
+	a.over = err
 	all := slices.Collect(maps.Values(a.open))
 	a.mu.Unlock()
 	for _, f := range all {

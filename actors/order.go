@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -162,7 +163,8 @@ func (m *manager) dependents(name string) []string {
 	return m.reverse[name]
 }
 
-// waitingFor are those of its dependencies that keep a daemon from running.
+// waitingFor are the daemons that keep one from running: of its dependencies, and of
+// its group.
 func (m *manager) waitingFor(e *entry) []string {
 	out := []string{}
 	if !(e.rec.State == supervision.Starting && e.rec.Waiting) && !isResting(&e.rec) {
@@ -176,6 +178,16 @@ func (m *manager) waitingFor(e *entry) []string {
 	if d := m.daemons[e.reg.Spec.Name]; d != nil {
 		if held := m.heldBy(e.reg.Spec.Name, d); held != "" && !slices.Contains(out, held) {
 			out = append(out, held)
+		}
+	}
+	for _, p := range m.plans { // those that it takes along stop before it starts
+		if p.leader != e.reg.Spec.Name {
+			continue
+		}
+		for _, other := range slices.Sorted(maps.Keys(p.members)) {
+			if m.isBusy(other) && !slices.Contains(out, other) {
+				out = append(out, other)
+			}
 		}
 	}
 	return out
