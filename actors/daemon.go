@@ -254,13 +254,13 @@ func (d *daemon) ended(e ended) {
 
 // noted is what follows once an observation is in the journal. Only then is it told
 // that it is known what became of a process: who hears that looks at the records.
-func (d *daemon) noted(f func()) func(supervision.Outcome, *supervision.Record, error) {
+func (d *daemon) noted(f func(changed bool)) func(supervision.Outcome, *supervision.Record, error) {
 	if f == nil && d.attached == nil {
 		return nil
 	}
-	return func(supervision.Outcome, *supervision.Record, error) {
+	return func(out supervision.Outcome, _ *supervision.Record, err error) {
 		if f != nil {
-			f()
+			f(err == nil && len(out.Events) > 0)
 		}
 		d.nowAttached()
 	}
@@ -452,7 +452,7 @@ func (d *daemon) perform(e supervision.Effect) {
 			if err == nil {
 				err = d.openReadyLog(reg, e.Incarnation, false)
 			}
-			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Notify: addr, Err: err}
+			return launch{Incarnation: e.Incarnation, Spec: reg, Account: a, Capture: c, Notify: addr, Heard: d.heard(reg), Err: err}
 		}})
 	case supervision.Attach:
 		d.kept = e.Incarnation
@@ -469,7 +469,7 @@ func (d *daemon) perform(e supervision.Effect) {
 					d.log.Error("the output of a running daemon can't be looked at", "daemon", d.name, "error", err)
 				}
 			}
-			return attach{Incarnation: e.Incarnation, Process: e.Process, Capture: c}
+			return attach{Incarnation: e.Incarnation, Process: e.Process, Capture: c, Heard: d.heard(reg)}
 		}})
 	case supervision.Sweep:
 		d.kept = e.Incarnation

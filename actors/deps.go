@@ -17,6 +17,8 @@ type Host interface {
 	Start(platform.Command) (platform.Process, error)
 	Adopt(id supervision.Identity, incarnation string) (platform.Process, error)
 	Find(incarnation string) (platform.Process, error)
+	Member(incarnation string, pid int) (supervision.Identity, error)
+	Follow(platform.Process, supervision.Identity) (platform.Process, error)
 	Survivors(platform.Search) ([]platform.Survivor, error)
 	EndLeftovers(incarnation string, id supervision.Identity) (int, error)
 	Forget(incarnation string)

@@ -608,3 +608,12 @@ func (w *world) states() string {
 	}
 	return b.String()
 }
+
+// Member and Follow: nobody names another main process here.
+func (h *fakeHost) Member(string, int) (supervision.Identity, error) {
+	return supervision.Identity{}, platform.ErrNotFound
+}
+
+func (h *fakeHost) Follow(platform.Process, supervision.Identity) (platform.Process, error) {
+	return nil, platform.ErrNotFound
+}

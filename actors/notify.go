@@ -42,6 +42,20 @@ func (d *daemon) listen(reg *spec.Daemon, incarnation string, account *platform.
 	}})
 }
 
+// heard has a function called once all is handled that a daemon has said by then.
+type heard func(func())
+
+// heardPatience is how long that may take: who sends without end is not listened to.
+const heardPatience = 2 * time.Second
+
+// heard is nil for a daemon that says nothing. It may be called from any goroutine.
+func (d *daemon) heard(reg *spec.Daemon) heard {
+	if !notifies(reg) {
+		return nil
+	}
+	return func(f func()) { d.notify.Heard(d.name, heardPatience, f) }
+}
+
 // notified acts on what the daemon says.
 func (d *daemon) notified(msg notified) {
 	rec, reg := &d.machine.Rec, d.machine.Reg.Spec
@@ -52,6 +66,9 @@ func (d *daemon) notified(msg notified) {
 	defer msg.Done()
 	if msg.Incarnation != rec.Incarnation || rec.Process.PID == 0 {
 		return
+	}
+	if msg.MainPID != 0 {
+		d.ctx.Send(d.process, namedMain{Incarnation: rec.Incarnation, PID: msg.MainPID, Sender: msg.PID})
 	}
 	was := d.says.of(d.name, rec.Incarnation)
 	now := was

@@ -25,12 +25,14 @@ type (
 		Account     *platform.Account
 		Capture     Capture
 		Notify      string // where it says something about itself; may be empty
+		Heard       heard  // if it may
 		Err         error  // no such user, or the output can't be captured
 	}
 	attach struct {
 		Incarnation string
 		Process     supervision.Identity // zero: find it by its mark
 		Capture     Capture
+		Heard       heard
 	}
 	sendSignal struct {
 		Incarnation string
@@ -45,6 +47,7 @@ type (
 	}
 	mainDied struct {
 		Incarnation string
+		Process     supervision.Identity
 		Exit        supervision.Exit
 		At          time.Time
 		Boot        time.Duration
@@ -77,7 +80,7 @@ func (ended) EndOfIncarnation() {}
 // observed tells the daemon of something short of the end.
 type observed struct {
 	Input supervision.Input
-	Noted func() // called once it is in the journal; may be nil
+	Noted func(changed bool) // called once it is in the journal, or is no news; may be nil
 }
 
 // process stands for one incarnation of a daemon's OS process, and fails when
@@ -103,6 +106,7 @@ type cell struct {
 	told        bool // of died, with others of the tree left
 	task        any  // what was begun and must be done: the message to go on with after a fault
 	tries       int  // that task has failed
+	mainPID     mainPID
 }
 
 func (p *process) Receive(ctx actor.Context) {
@@ -131,10 +135,16 @@ func (p *process) Receive(ctx actor.Context) {
 			p.capture = msg.Capture
 		}
 	case mainDied:
-		if p.current(msg.Incarnation) {
+		if p.current(msg.Incarnation) && p.handle.Identity() == msg.Process {
 			p.died = &msg
-			p.finish(ctx, p.handle.Empty())
+			p.mainGone(ctx)
 		}
+	case namedMain:
+		p.namedMain(ctx, msg)
+	case notedMain:
+		p.notedMain(ctx, msg)
+	case heardAll:
+		p.heardAll(ctx, msg)
 	case treeEmptied:
 		if p.current(msg.Incarnation) && p.died != nil {
 			p.finish(ctx, true)
@@ -153,6 +163,7 @@ func (c *cell) reset(incarnation string, capture Capture) {
 	}
 	c.incarnation, c.capture = incarnation, capture
 	c.handle, c.forked, c.died, c.told, c.task = nil, nil, nil, false, nil
+	c.mainPID = mainPID{}
 }
 
 // resume goes on where an earlier actor of this cell failed.
@@ -164,6 +175,9 @@ func (p *process) resume(ctx actor.Context) {
 	case sweep:
 		p.sweep(ctx, task)
 		return
+	case notedMain:
+		p.follow(ctx, task.Process)
+		return
 	}
 	if p.handle == nil {
 		return
@@ -174,7 +188,7 @@ func (p *process) resume(ctx actor.Context) {
 		}
 		p.watch(ctx)
 	} else {
-		p.finish(ctx, p.handle.Empty())
+		p.mainGone(ctx)
 	}
 	if task, ok := p.task.(killTree); ok {
 		p.kill(ctx, task)
@@ -211,7 +225,8 @@ func (p *process) tryAgain(ctx actor.Context, msg tryAgain) {
 func (p *process) launch(ctx actor.Context, msg launch) {
 	p.reset(msg.Incarnation, msg.Capture)
 	// After a fault it is not known whether the fork happened.
-	p.task = attach{Incarnation: msg.Incarnation, Capture: msg.Capture}
+	p.mainPID.heard = msg.Heard
+	p.task = attach{Incarnation: msg.Incarnation, Capture: msg.Capture, Heard: msg.Heard}
 	noted := p.starts.begin()
 	handed := false
 	defer func() {
@@ -230,7 +245,7 @@ func (p *process) launch(ctx actor.Context, msg launch) {
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow(), Boot: p.host.Uptime(),
 	}
 	handed = true
-	ctx.Send(ctx.Parent(), observed{*p.forked, noted})
+	ctx.Send(ctx.Parent(), observed{*p.forked, func(bool) { noted() }})
 	p.watch(ctx)
 }
 
@@ -267,7 +282,12 @@ func (p *process) start(msg launch) (platform.Process, error) {
 
 // attach takes over what an earlier manager, or an earlier actor, started.
 func (p *process) attach(ctx actor.Context, msg attach) {
+	named := p.mainPID
 	p.reset(msg.Incarnation, msg.Capture)
+	if named.incarnation == msg.Incarnation {
+		p.mainPID = named // it may have been named already
+	}
+	p.mainPID.incarnation, p.mainPID.heard = msg.Incarnation, msg.Heard
 	p.task = msg
 	failpoint.Hit(failpoint.RecoverLook)
 	var handle platform.Process
@@ -288,6 +308,11 @@ func (p *process) attach(ctx actor.Context, msg attach) {
 		Incarnation: msg.Incarnation, Process: handle.Identity(), At: wallNow().Add(-age), Boot: p.host.Uptime() - age,
 	}})
 	p.watch(ctx)
+	p.mainPID.asked, p.mainPID.all = false, false
+	if early := p.mainPID.early; early != nil {
+		p.mainPID.early = nil
+		p.namedMain(ctx, *early)
+	}
 }
 
 // lost ends an incarnation whose process isn't there.
@@ -297,6 +322,9 @@ func (p *process) lost(ctx actor.Context, msg attach, err error) {
 		// It may well run: to go on without it could start it twice. The
 		// supervisor has us look again, after growing delays.
 		panic(fmt.Errorf("could not look for the process of %s: %w", p.name, err))
+	}
+	if msg.Process != (supervision.Identity{}) && p.awaitHeard(ctx) {
+		return // it may have named another main process before it ended
 	}
 	exit := supervision.Exited{Incarnation: msg.Incarnation, At: wallNow(), Boot: p.host.Uptime(), Empty: true}
 	died := msg.Process != (supervision.Identity{})
@@ -354,9 +382,9 @@ func (p *process) kill(ctx actor.Context, msg killTree) {
 }
 
 func (p *process) watch(ctx actor.Context) {
-	system, self, incarnation, host := ctx.ActorSystem(), ctx.Self(), p.incarnation, p.host
+	system, self, incarnation, host, id := ctx.ActorSystem(), ctx.Self(), p.incarnation, p.host, p.handle.Identity()
 	p.handle.OnExit(func(e supervision.Exit) {
-		system.Root.Send(self, mainDied{incarnation, e, wallNow(), host.Uptime()})
+		system.Root.Send(self, mainDied{incarnation, id, e, wallNow(), host.Uptime()})
 	})
 }
 

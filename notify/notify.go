@@ -45,11 +45,6 @@ type Listener struct {
 	// UID is the daemon's user. Beside it root and the manager's own user are
 	// heard, and nobody else.
 	UID uint32
-	// Inside says whether a process belongs to the daemon's tree. It is asked when
-	// a MAINPID comes, for the sender and for who is named, on the goroutine
-	// that serves all sockets: it may look into /proc, but not wait. Nil: no MAINPID
-	// is heard.
-	Inside func(pid int) bool
 	// Fresh drops what was sent before: a process is about to be started, and what
 	// one before it has said is void. Without it, what waits is read.
 	Fresh bool
@@ -63,8 +58,8 @@ type Message struct {
 	State
 	PID int    // of the sender, which may have ended since; 0 if it can't be seen from here
 	UID uint32 // of the sender
-	// MainPID is a process of the tree that a sender in the tree calls the main
-	// one. It was there when that was looked at. 0: none is named.
+	// MainPID is who the sender says is the main process; 0: nobody. Whether the
+	// two belong to the daemon is not looked at here.
 	MainPID int
 
 	done func()

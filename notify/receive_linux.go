@@ -9,7 +9,7 @@ const maxFDs = 253
 
 // Room for the control messages that may come.
 var (
-	credentialSpace = unix.CmsgSpace(unix.SizeofUcred) + unix.CmsgSpace(4) // and a pidfd
+	credentialSpace = unix.CmsgSpace(unix.SizeofUcred)
 	controlSpace    = credentialSpace + unix.CmsgSpace(4*maxFDs)
 )
 
@@ -26,7 +26,6 @@ type datagram struct {
 	hasCredentials bool
 	pid            int
 	uid            uint32
-	pidfd          int   // of the sender; -1 before Linux 6.5
 	fds            []int // the taker's to close
 }
 
@@ -48,7 +47,7 @@ func (b *buffer) receive(fd int, withFDs bool) (datagram, error) {
 		if err != nil {
 			return datagram{}, err
 		}
-		d := datagram{data: b.data[:n], truncated: flags&unix.MSG_TRUNC != 0, pidfd: -1}
+		d := datagram{data: b.data[:n], truncated: flags&unix.MSG_TRUNC != 0}
 		d.control(oob[:oobn])
 		return d, nil
 	}
@@ -73,37 +72,7 @@ func (d *datagram) control(oob []byte) {
 			if fds, err := unix.ParseUnixRights(&m); err == nil {
 				d.fds = append(d.fds, fds...)
 			}
-		case unix.SCM_PIDFD:
-			// The same form: one descriptor. Negative if the sender is gone.
-			m.Header.Type = unix.SCM_RIGHTS
-			if fds, err := unix.ParseUnixRights(&m); err == nil && len(fds) == 1 && fds[0] >= 0 {
-				d.pidfd = fds[0]
-			}
 		}
-	}
-}
-
-// senderLives says whether the sender is still who its pid names. Where the kernel
-// doesn't tell, it is believed.
-func (d *datagram) senderLives() bool {
-	if d.pidfd < 0 {
-		return true
-	}
-	fds := []unix.PollFd{{Fd: int32(d.pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		return err == nil && n == 0
-	}
-}
-
-// forget closes the pidfd.
-func (d *datagram) forget() {
-	if d.pidfd >= 0 {
-		unix.Close(d.pidfd)
-		d.pidfd = -1
 	}
 }
 

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,6 +117,51 @@ func (r *Receiver) Listen(daemon string, l Listener) (addr string, err error) {
 	return s.addr, nil
 }
 
+// Heard calls f, on a goroutine, once everything has been handled that was sent to a
+// daemon's socket before the call, or after patience. It says BARRIER=1 to itself.
+func (r *Receiver) Heard(daemon string, patience time.Duration, f func()) {
+	r.mu.Lock()
+	s := r.sockets[daemon]
+	r.mu.Unlock()
+	go func() {
+		defer f()
+		if s != nil {
+			_ = await(s.addr, time.Now().Add(patience)) // what came to nothing has waited long enough
+		}
+	}()
+}
+
+func await(addr string, deadline time.Time) error {
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer pr.Close()
+	_ = c.SetWriteDeadline(deadline) // its queue may be full
+	raw, err := c.SyscallConn()
+	if err == nil {
+		rights := unix.UnixRights(int(pw.Fd()))
+		var serr error
+		err = raw.Write(func(fd uintptr) bool {
+			serr = unix.Sendmsg(int(fd), []byte("BARRIER=1"), rights, nil, unix.MSG_DONTWAIT)
+			return serr != unix.EAGAIN
+		})
+		err = errors.Join(err, serr)
+	}
+	pw.Close()
+	if err != nil {
+		return err
+	}
+	_ = pr.SetReadDeadline(deadline)
+	_, err = pr.Read(make([]byte, 1)) // the end, once the copy is closed
+	return err
+}
+
 // Unlisten closes a daemon's socket. What is sent to its address from now on
 // fails.
 func (r *Receiver) Unlisten(daemon string) {
@@ -199,7 +246,6 @@ func (s *socket) bind(addr string) error {
 	// Before it can be reached: whatever comes must say who sends it.
 	err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
 	if err == nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSPIDFD, 1) // Linux 6.5
 		err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: addr}))
 		if errors.Is(err, unix.EADDRINUSE) {
 			s.r.log.Warn("somebody else has the address of a notify socket; taking another", "daemon", s.daemon, "address", addr)

@@ -359,61 +359,47 @@ func TestDescriptorsAreClosed(t *testing.T) {
 	}
 }
 
-// The main process is named by, and is, one of the tree.
 func TestMainPID(t *testing.T) {
 	r := open(t, t.TempDir())
-	var inside sync.Map
-	isInside := func(pid int) bool { _, ok := inside.Load(pid); return ok }
-	addr, messages := r.listen(t, "web", Listener{Inside: isInside})
-	c := connect(t, addr) // this process: outside
-	send(t, c, fmt.Sprintf("READY=1\nMAINPID=%d", os.Getpid()))
-	if m := receive(t, messages, "message"); !m.Ready || m.MainPID != 0 {
-		t.Errorf("%+v", m)
-	}
-	inside.Store(os.Getpid(), true)
-	send(t, c, fmt.Sprintf("MAINPID=%d", os.Getppid()))
-	if m := receive(t, messages, "message"); m.MainPID != 0 {
-		t.Errorf("%+v", m)
-	}
-	other := sendAs(t, addr, 0, "MAINPID=SELF")
-	if m := receive(t, messages, "message"); m.MainPID != 0 || m.PID != other {
-		t.Errorf("%+v", m)
-	}
-	inside.Store(other, true)
-	send(t, c, fmt.Sprintf("MAINPID=%d", other))
-	if m := receive(t, messages, "message"); m.MainPID != other {
-		t.Errorf("%+v", m)
-	}
-	send(t, c, fmt.Sprintf("MAINPID=%d", os.Getpid()))
-	if m := receive(t, messages, "message"); m.MainPID != os.Getpid() {
-		t.Errorf("%+v", m)
-	}
-	for _, want := range []string{"which is none of the daemon's", "is no process of the daemon"} {
-		if !strings.Contains(r.log.String(), want) {
-			t.Errorf("the log doesn't say %q", want)
-		}
+	addr, messages := r.listen(t, "web", Listener{})
+	other := sendAs(t, addr, 0, "READY=1\nMAINPID=SELF")
+	if m := receive(t, messages, "message"); !m.Ready || m.MainPID != other || m.PID != other {
+		t.Errorf("%+v, from %d", m, other)
 	}
 }
 
-// A sender that has ended is not who has its number now.
-func TestMainPIDOfADeadSender(t *testing.T) {
+// Heard waits for what was sent before, and only for that.
+func TestHeard(t *testing.T) {
 	r := open(t, t.TempDir())
-	ended := make(chan struct{})
-	addr, messages := r.listen(t, "web", Listener{Inside: func(int) bool {
-		<-ended // nothing else is served in this test
-		return true
-	}})
-	if on, err := unix.GetsockoptInt(r.sockets["web"].fd, unix.SOL_SOCKET, unix.SO_PASSPIDFD); err != nil || on == 0 {
-		t.Skip("before Linux 6.5 the kernel doesn't tell")
+	addr, messages := r.listen(t, "web", Listener{})
+	heard := make(chan int, 10)
+	r.Heard("web", patience, func() { heard <- 1 })
+	receive(t, heard, "end of nothing")
+	send(t, connect(t, addr), "STATUS=a")
+	m := receive(t, messages, "message")
+	r.Heard("web", patience, func() { heard <- 2 })
+	for held := false; !held; time.Sleep(time.Millisecond) {
+		s := r.sockets["web"]
+		s.mu.Lock()
+		held = len(s.l.barriers) > 0
+		s.mu.Unlock()
 	}
-	c := helper(t, "send", addr, 0, "MAINPID=SELF") // its stdin ends at once
-	if err := c.Run(); err != nil {
-		t.Fatal(err)
+	send(t, connect(t, addr), "STATUS=b") // isn't waited for
+	later := receive(t, messages, "message")
+	select {
+	case <-heard:
+		t.Fatal("it didn't wait")
+	default:
 	}
-	close(ended)
-	if m := receive(t, messages, "message"); m.PID != c.Process.Pid || m.MainPID != 0 {
-		t.Errorf("%+v", m)
+	m.Done()
+	if n := receive(t, heard, "end"); n != 2 {
+		t.Fatal(n)
 	}
+	r.Heard("web", time.Millisecond, func() { heard <- 3 }) // who doesn't go on keeps nobody for ever
+	receive(t, heard, "end of its patience")
+	r.Heard("nobody", patience, func() { heard <- 4 })
+	receive(t, heard, "end without a socket")
+	later.Done()
 }
 
 // A new start forgets what was said before it; an adoption doesn't.

@@ -141,7 +141,6 @@ func (s *socket) take() bool {
 		return false
 	}
 	s.mu.Unlock()
-	defer d.forget()
 
 	p, refused := s.check(l, &d)
 	switch {
@@ -151,13 +150,7 @@ func (s *socket) take() bool {
 		s.hold(l, d.fds[0])
 		d.fds = d.fds[1:]
 	default:
-		m := Message{State: p.State, PID: d.pid, UID: d.uid}
-		if p.mainPID != 0 {
-			if m.MainPID, refused = l.mainPID(p.mainPID, &d); refused != "" {
-				s.refuse(l, refused)
-			}
-		}
-		s.deliver(l, m)
+		s.deliver(l, Message{State: p.State, PID: d.pid, UID: d.uid, MainPID: p.mainPID})
 	}
 	if len(d.fds) > 0 {
 		s.mu.Lock()
@@ -188,19 +181,6 @@ func (s *socket) check(l *listening, d *datagram) (p parsed, refused string) {
 		return p, fmt.Sprintf("BARRIER=1 came with %d descriptors instead of one", len(d.fds))
 	}
 	return p, ""
-}
-
-// mainPID is the process that is named, if it may be.
-func (l *listening) mainPID(pid int, d *datagram) (int, string) {
-	switch {
-	case l.Inside == nil:
-		return 0, fmt.Sprintf("MAINPID=%d is not acted on: a daemon's first process is its main one", pid)
-	case d.pid <= 0 || !l.Inside(d.pid) || !d.senderLives():
-		return 0, fmt.Sprintf("MAINPID=%d comes from process %d, which is none of the daemon's", pid, d.pid)
-	case pid != d.pid && !l.Inside(pid):
-		return 0, fmt.Sprintf("MAINPID=%d is no process of the daemon", pid)
-	}
-	return pid, ""
 }
 
 // deliver gives a message to who listens, if that is still the same.

@@ -18,17 +18,21 @@ func Contains(p Process, pid int) bool {
 	if !ok {
 		return false
 	}
+	return q.contains(pid)
+}
+
+func (q *process) contains(pid int) bool {
 	for range deepest {
 		if pid <= 1 || pid == q.host.selfPID {
 			return false
 		}
 		s, err := readStat(pid)
 		switch {
-		case err != nil, s.start < q.id.StartTime:
+		case err != nil, s.start < q.since:
 			return false // whoever is of the tree came after its first process
 		case pid == q.id.PID:
 			return s.start == q.id.StartTime
-		case s.session == q.id.PID && !q.isExited():
+		case s.session == q.session && q.session > 1 && !q.isExited():
 			return true
 		case slices.Contains(strings.Split(cgroupOf(strconv.Itoa(pid)), "/"), q.incarnation):
 			return true

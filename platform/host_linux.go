@@ -167,6 +167,7 @@ func (h *host) take(p *process, pid int, keep bool) error {
 		return unix.EMFILE
 	}
 	p.id = Identity{BootID: h.bootID, PID: pid, StartTime: s.start}
+	p.session, p.group, p.since = pid, pid, s.start
 	h.register(p)
 	return nil
 }
@@ -236,6 +237,10 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 		return nil, gone
 	}
 	fd, isKept := h.claim(incarnation)
+	if isKept && h.isOfAnother(fd, id) {
+		h.Forget(incarnation)
+		isKept = false
+	}
 	var err error
 	if isKept && pidfdDead(fd) {
 		// It stays kept until its end has been noted.
@@ -283,7 +288,10 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 		letGo()
 		return nil, gone
 	}
-	p := &process{host: h, id: id, incarnation: incarnation, pidfd: fd, child: s.ppid == h.selfPID}
+	p := &process{
+		host: h, id: id, incarnation: incarnation, pidfd: fd, child: s.ppid == h.selfPID,
+		session: s.session, group: s.pgrp, since: id.StartTime,
+	}
 	if p.isKept = isKept; !isKept {
 		h.keep(p)
 	}
@@ -293,6 +301,18 @@ func (h *host) Adopt(id Identity, incarnation string) (Process, error) {
 	h.register(p)
 	h.adopt(p)
 	return p, nil
+}
+
+// isOfAnother says whether a kept pidfd is not of the process that it is kept for:
+// another one has become the main process of its tree, and the manager died before
+// that one was kept.
+func (h *host) isOfAnother(fd int, id Identity) bool {
+	if pid := pidOf(fd); pid > 0 {
+		return pid != id.PID
+	}
+	// It was reaped, and knows its number no more.
+	s, err := readStat(id.PID)
+	return err == nil && s.start == id.StartTime
 }
 
 // reapGrace is how long a dead process may wait for its parent until its exit

@@ -113,6 +113,17 @@ type Host interface {
 	// has ended, and its exit is known.
 	Find(incarnation string) (Process, error)
 
+	// Member says who a process is that lives and belongs to the tree of an
+	// incarnation, whether that has a Process here or not. The error is ErrNotFound
+	// if there is none, or that can't be learnt.
+	Member(incarnation string, pid int) (Identity, error)
+
+	// Follow makes another member of its tree the main process: the one whose
+	// end is told, and that is kept. It returns another Process for that tree
+	// and releases p. The error is a *GoneError if that member is gone; then, as
+	// with any error, p stays what it was. Linux only.
+	Follow(p Process, id Identity) (Process, error)
+
 	// EndLeftovers kills everything that is left of an incarnation whose first
 	// process has died or was never known (then id is zero), and returns how
 	// many processes it found. When it returns without an error they are dead.

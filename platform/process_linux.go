@@ -10,7 +10,8 @@ import (
 	"github.com/cyber-boost/syspulse/spec"
 )
 
-// process is one tree on Linux. Its first process is watched through a pidfd.
+// process is one tree on Linux. Its main process, the first one unless Follow has
+// made another of them that, is watched through a pidfd.
 // Without pidfds (before Linux 5.3) the reaper tells it of its end instead, and a
 // child's pid is safe to signal while nobody has reaped it: died does that under mu.
 type process struct {
@@ -19,6 +20,9 @@ type process struct {
 	incarnation string
 	cgroup      string   // directory; "" without
 	fifos       []fileID // its outputs, if they are FIFOs with a name: evidence of who belongs to it
+	session     int      // of the main process: its own pid, unless that is not the first one
+	group       int      // likewise
+	since       uint64   // start time of the first process, or of the earliest that is known
 	child       bool     // what it orphans comes to us
 	pidfd       int      // -1 without
 	isKept      bool     // pidfd belongs to the host's store
@@ -214,14 +218,14 @@ func (p *process) signalGroup(sig unix.Signal) error {
 	}
 	if p.pidfd >= 0 {
 		err := unix.PidfdSendSignal(p.pidfd, sig, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
-		if err != unix.EINVAL {
+		if err != unix.EINVAL && (err != unix.ESRCH || p.group == p.id.PID) {
 			p.mu.Unlock()
 			return dead(err)
 		}
 	}
-	if p.child && !p.exited {
+	if p.child && !p.exited && p.group > 1 {
 		// Not reaped, so the number is still its own.
-		err := unix.Kill(-p.id.PID, sig)
+		err := unix.Kill(-p.group, sig)
 		p.mu.Unlock()
 		return dead(err)
 	}
@@ -229,7 +233,7 @@ func (p *process) signalGroup(sig unix.Signal) error {
 	n := 0
 	members, err := p.members()
 	for _, m := range members {
-		if m.pgrp == p.id.PID {
+		if m.pgrp == p.group {
 			k, e := signalMember(m, sig)
 			n, err = n+k, errors.Join(err, e)
 		}

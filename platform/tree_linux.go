@@ -121,7 +121,7 @@ func (p *process) members() ([]stat, error) {
 			return s.start == p.id.StartTime
 		case inCgroup[s.pid], s.mark == p.incarnation && s.mark != "":
 			return true
-		case s.session == p.id.PID && !reused && s.start >= p.id.StartTime:
+		case s.session == p.session && p.session > 1 && !reused && s.start >= p.since:
 			// The number is the session's own as long as its leader lives, and
 			// below us nobody else's session has it.
 			return alive || p.child
@@ -141,7 +141,7 @@ func (p *process) members() ([]stat, error) {
 	p.mu.Lock()
 	p.known = known
 	p.mu.Unlock()
-	return out, errors.Join(err, undecided(procs, out, p.id.StartTime))
+	return out, errors.Join(err, undecided(procs, out, p.since))
 }
 
 // orphanPIDs are the children of the main thread that nobody manages: what

@@ -21,6 +21,12 @@ type (
 		Healthy     bool
 		Reason      string // of what is unhealthy
 	}
+	// MainChanged: another process of its tree is the main one from now on
+	// (MAINPID=). Nothing else changes: it is the same incarnation.
+	MainChanged struct {
+		Incarnation string
+		Process     Identity
+	}
 	// Faulted: it has to be ended, under any policy, because of something it did
 	// or didn't do: its watchdog, a limit.
 	Faulted struct {
@@ -69,6 +75,14 @@ func (in Probed) apply(m *Machine) {
 	if h.OnUnhealthy == "restart" && m.Reg.Spec.RestartPolicy.Policy != spec.RestartNever {
 		m.condemn(m.Rec.Reason)
 	}
+}
+
+func (in MainChanged) apply(m *Machine) {
+	if in.Incarnation != m.Rec.Incarnation || m.Rec.Process == (Identity{}) || m.Rec.Leftovers {
+		return
+	}
+	m.Rec.Process = in.Process
+	m.event(EventMain, "pid %d", in.Process.PID)
 }
 
 func (in Faulted) apply(m *Machine) {

@@ -133,6 +133,7 @@ const (
 	EventStarting      Kind = "starting" // start intent, before the fork
 	EventStarted       Kind = "started"  // exec succeeded, the pid is known
 	EventReady         Kind = "ready"
+	EventMain          Kind = "main_process" // another process of its tree is the main one now
 	EventAdopted       Kind = "adopted"
 	EventStartFailed   Kind = "start_failed"
 	EventExited        Kind = "exited"
