@@ -191,6 +191,11 @@ func (s *suite) take(e api.Event) {
 		case n > p.restarts+1, n > p.restarts && e.Event != supervision.EventStarting && e.Event != supervision.EventWaiting:
 			s.violation("restart_count leapt", "from %d: %s", p.restarts, says(e))
 		}
+		begins := e.Event == supervision.EventWaiting || e.Event == supervision.EventStarting
+		restarted := begins && e.Detail != nil && (strings.HasPrefix(*e.Detail, "restart: ") || strings.HasPrefix(*e.Detail, "restarted along with "))
+		if restarted != (n > p.restarts) {
+			s.violation("restart_count is wrong", "%s, by event %d, from %d: %s", *e.Daemon, e.Seq, p.restarts, says(e))
+		}
 		p.restarts = n
 	}
 	s.takeRun(e, p)

@@ -79,6 +79,7 @@ func (s *suite) report() bool {
 	fmt.Fprintf(out, "  %6d lines of output, %d events\n", s.output.total[0]+s.output.total[1], s.history.last)
 	fmt.Fprintf(out, "  %6d starts that had to wait for others, %d restarts of groups, %d groups failed, %d runs of schedules\n",
 		s.history.ordered, s.history.fired, s.history.failed, s.history.runs)
+	fmt.Fprintf(out, "  %6d shutdowns in order\n", s.shutdowns)
 	if s.options.keeper {
 		fmt.Fprintf(out, "  %6d upgrades in place\n", s.upgrades)
 	}

@@ -83,7 +83,7 @@ var stackKinds = []kind{
 
 	// Schedules.
 	{name: "skips", policy: `{"policy":"never"}`, stackKind: stackKind{behaviour: "job", schedule: "* * * * * *", overlap: "skip", leaf: true}},
-	{name: "queues", policy: `{"policy":"never"}`, stackKind: stackKind{behaviour: "job", schedule: "*/2 * * * * *", overlap: "queue", leaf: true}},
+	{name: "queues", policy: `{"policy":"never"}`, stackKind: stackKind{behaviour: "job", schedule: "* * * * * *", overlap: "queue", leaf: true}},
 	{name: "replaces", policy: `{"policy":"never"}`, stackKind: stackKind{behaviour: "job", schedule: "* * * * * *", overlap: "replace", leaf: true}},
 	{name: "retries", policy: `{"policy":"always","max_retries":2,"backoff_base_secs":0.05}`, stackKind: stackKind{behaviour: "short-job",
 		schedule: "* * * * * *", overlap: "skip", leaf: true}},

@@ -76,6 +76,7 @@ type suite struct {
 	canChoosePIDs bool
 	reused        int
 	upgrades      int
+	shutdowns     int
 
 	declared map[string]spec.Group // what the manager says of groups
 	aways    []time.Time           // when a time began in which there may be no manager
@@ -228,6 +229,10 @@ func (s *suite) run() (ok bool) {
 	for s.more() {
 		s.settle()
 		s.work()
+		if s.rng.IntN(4) == 0 {
+			s.pauseCleanly()
+			s.settle()
+		}
 		if s.options.keeper && s.rng.IntN(6) == 0 {
 			s.upgrade()
 			s.work()
@@ -322,12 +327,32 @@ func (s *suite) end() {
 	if s.violated() > 0 {
 		return
 	}
+	s.pauseCleanly()
+	s.settle()
 	s.stopAll()
 	s.atRest()
+	s.endCleanly()
+}
+
+// pauseCleanly ends the manager in order, with everything at work, and begins
+// another.
+func (s *suite) pauseCleanly() {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.ensure()
+	s.endCleanly()
+	if s.violated() == 0 {
+		s.launch()
+	}
+}
+
+// endCleanly ends the manager in order: nothing is left then.
+func (s *suite) endCleanly() {
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()
 	s.up.Store(false)
 	s.shuttingDown = true
+	s.away(time.Now())
 	if err := s.api.Shutdown(ctx, api.ShutdownRequest{}); err != nil {
 		s.violation("a shutdown failed", "%v", err)
 	}
@@ -336,8 +361,10 @@ func (s *suite) end() {
 			s.violation("a shutdown does not end", "process %d lives on", p.pid)
 		}
 	}
+	s.answered, s.kept = false, time.Time{}
 	s.over()
 	s.nothingLeft()
+	s.shutdowns++
 }
 
 // cleanUp ends what a run that failed has left.
