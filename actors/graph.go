@@ -18,8 +18,10 @@ func (s *System) Graph(ctx context.Context, q api.GraphQuery) (api.Graph, error)
 	// One look at everything, so that the edges fit the nodes.
 	then := manager{daemons: make(map[string]*managed, len(all.daemons))}
 	specs := make([]*spec.Daemon, len(all.daemons))
+	waitingFor := make(map[string][]string, len(all.daemons))
 	for i, d := range all.daemons {
 		then.daemons[d.name] = &managed{entry: d.entry}
+		waitingFor[d.name] = d.waitingFor
 		specs[i] = d.reg.Spec
 	}
 	shown := func(string) bool { return true }
@@ -33,11 +35,25 @@ func (s *System) Graph(ctx context.Context, q api.GraphQuery) (api.Graph, error)
 		}
 		shown = func(name string) bool { return near[name] }
 	}
-	out := api.Graph{Daemons: []api.GraphDaemon{}}
+	out := api.Graph{Daemons: []api.GraphDaemon{}, Groups: []api.GraphGroup{}}
+	groups := make(map[string]bool)
 	for name, step := range spec.Steps(specs) {
 		if shown(name) {
-			out.Daemons = append(out.Daemons, then.node(name, step))
+			out.Daemons = append(out.Daemons, then.node(name, step, waitingFor[name]))
+			if d := then.daemons[name]; d != nil {
+				groups[d.reg.Spec.Group] = true
+			}
 		}
+	}
+	for _, g := range all.groups {
+		if !groups[g.spec.Name] {
+			continue
+		}
+		shown := api.GraphGroup{Name: g.spec.Name, Strategy: g.spec.Strategy, MaxRestarts: g.spec.MaxRestarts, Restarts: g.restarts, Failed: g.failed}
+		if g.spec.Window > 0 {
+			shown.WindowSecs = new(float64(g.spec.Window))
+		}
+		out.Groups = append(out.Groups, shown)
 	}
 	slices.SortFunc(out.Daemons, func(a, b api.GraphDaemon) int {
 		return cmp.Or(cmp.Compare(a.Step, b.Step), cmp.Compare(a.Name, b.Name))
@@ -46,7 +62,7 @@ func (s *System) Graph(ctx context.Context, q api.GraphQuery) (api.Graph, error)
 }
 
 // node is a daemon, or a name that nobody has, as Graph shows it.
-func (m *manager) node(name string, step int) api.GraphDaemon {
+func (m *manager) node(name string, step int, waitingFor []string) api.GraphDaemon {
 	out := api.GraphDaemon{Name: name, Step: step, WaitingFor: []string{}, DependsOn: []api.GraphDependency{}}
 	d := m.daemons[name]
 	if d == nil {
@@ -55,7 +71,7 @@ func (m *manager) node(name string, step int) api.GraphDaemon {
 	out.Registered = true
 	out.State, out.Wanted = &d.rec.State, &d.rec.Wanted
 	out.Group = optional(d.reg.Spec.Group)
-	out.WaitingFor = m.waitingFor(&d.entry)
+	out.WaitingFor = waitingFor
 	for _, dep := range d.reg.Spec.DependsOn {
 		edge := api.GraphDependency{Name: dep.Name, Condition: optional(string(dep.Condition))}
 		if on := m.daemons[dep.Name]; on != nil {

@@ -24,6 +24,19 @@ type group struct {
 	fired   map[string]string // by leader, the incarnation whose end is counted, or plain
 }
 
+// groupState is what is told of a group.
+type groupState struct {
+	spec     spec.Group
+	declared bool
+	restarts int
+	failed   bool
+}
+
+func (g *group) state(m *manager) groupState {
+	now := supervision.Firing{BootID: m.found.Recover.BootID, Up: m.host.Uptime()}
+	return groupState{g.spec, g.declared, supervision.Counted(g.rec, &g.spec, now), g.rec.State == supervision.Failed}
+}
+
 // isPlain says whether the group leaves its members to themselves.
 func (g *group) isPlain() bool { return g.spec.Strategy == "one_for_one" && g.spec.MaxRestarts == nil }
 

@@ -66,7 +66,7 @@ type selection struct {
 	daemons []selected
 	unknown []*api.Error // for each name that is not registered
 	replies chan reply
-	groups  []spec.Group // all that are declared, sorted; if everything is selected
+	groups  []groupState // all, sorted; if everything is selected
 }
 
 type selected struct {
@@ -401,9 +401,7 @@ func (m *manager) pick(s api.Selector) selection {
 	}
 	if s.All {
 		for _, name := range slices.Sorted(maps.Keys(m.groups)) {
-			if g := m.groups[name]; g.declared {
-				out.groups = append(out.groups, g.spec)
-			}
+			out.groups = append(out.groups, m.groups[name].state(m))
 		}
 	}
 	return out

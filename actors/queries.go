@@ -165,6 +165,10 @@ func (s *System) Export(ctx context.Context) (api.State, error) {
 			Registration: api.Registration{Spec: d.reg.Spec, Source: d.reg.Source}, Wanted: d.rec.Wanted,
 		})
 	}
-	out.Groups = append(out.Groups, sel.groups...)
+	for _, g := range sel.groups {
+		if g.declared {
+			out.Groups = append(out.Groups, g.spec)
+		}
+	}
 	return out, nil
 }

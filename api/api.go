@@ -172,6 +172,17 @@ type Details struct {
 // Graph is who depends on whom.
 type Graph struct {
 	Daemons []GraphDaemon `json:"daemons"` // by step, then by name; never null
+	Groups  []GraphGroup  `json:"groups"`  // of the daemons, by name; never null
+}
+
+// GraphGroup is a group of daemons, declared or not.
+type GraphGroup struct {
+	Name        string   `json:"name"`
+	Strategy    string   `json:"strategy"` // one_for_one, one_for_all, rest_for_one
+	MaxRestarts *int     `json:"max_restarts"`
+	WindowSecs  *float64 `json:"window_secs"`
+	Restarts    int      `json:"restarts"` // those that count against max_restarts now
+	Failed      bool     `json:"failed"`   // it is past that, and none of its members was restarted since
 }
 
 // GraphDaemon is a daemon among those that depend on each other, or a name that

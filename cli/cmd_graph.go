@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cyber-boost/syspulse/api"
+	"github.com/cyber-boost/syspulse/spec"
 )
 
 func (a *app) cmdGraph() *cobra.Command {
@@ -90,6 +91,24 @@ func (a *app) graphTable(g api.Graph) {
 		table = append(table, append(row, dependencies(d)))
 	}
 	a.table(head, table)
+	for i, grp := range g.Groups {
+		if i == 0 {
+			a.say("")
+		}
+		text := fmt.Sprintf("group %s: %s", clean(grp.Name), grp.Strategy)
+		if grp.MaxRestarts != nil {
+			text += fmt.Sprintf(", at most %s", count(*grp.MaxRestarts, "restart", "restarts"))
+			if grp.WindowSecs != nil {
+				text += fmt.Sprintf(" within %s", spec.Seconds(*grp.WindowSecs).Duration())
+			}
+			text += fmt.Sprintf(" (%d now)", grp.Restarts)
+		}
+		color := ""
+		if grp.Failed {
+			text, color = text+"; it has failed", red
+		}
+		a.say("%s", a.paint(color, text))
+	}
 }
 
 // dependencies is what a daemon depends on, and under which condition. What it

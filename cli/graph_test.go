@@ -156,7 +156,7 @@ func TestGraphvizReadsDot(t *testing.T) {
 func TestGraphCommand(t *testing.T) {
 	s := newShell(t)
 	s.want(0, "no daemons are registered", "", "graph")
-	s.want(0, `{"daemons":[]}`, "", "graph", "--json")
+	s.want(0, `{"daemons":[],"groups":[]}`, "", "graph", "--json")
 	s.add("web", "db")
 	s.want(0, "1     db    stopped  -\n", "", "graph", "web")
 	s.want(4, "", "no daemon is called", "graph", "nobody")

@@ -119,6 +119,25 @@ func (f *Firings) Has(incarnation string) bool {
 	return f != nil && slices.ContainsFunc(f.List, func(x Firing) bool { return x.Incarnation == incarnation })
 }
 
+// counts says whether a firing counts against max_restarts at the time of another.
+func (f Firing) counts(g *spec.Group, now Firing) bool {
+	return g.MaxRestarts != nil && f.BootID == now.BootID && (g.Window == 0 || now.Up-f.Up <= g.Window.Duration())
+}
+
+// Counted is how many restarts count against max_restarts of a group; none of those
+// before it failed.
+func Counted(rec Record, g *spec.Group, now Firing) (n int) {
+	if rec.Firings == nil || rec.State == Failed {
+		return 0
+	}
+	for _, f := range rec.Firings.List {
+		if f.counts(g, now) {
+			n++
+		}
+	}
+	return n
+}
+
 // Fire counts a restart of a member in the record of its group, which may be of one
 // that nobody declared. The state of what results is failed if it is past the
 // group's intensity (max_restarts within window_secs; without a window all count
@@ -127,17 +146,11 @@ func (f *Firings) Has(incarnation string) bool {
 // What is underWay, a member still being in backoff after that incarnation, is kept
 // however long ago it was, so that another manager doesn't count it again.
 func Fire(rec Record, g *spec.Group, member string, f Firing, underWay func(incarnation string) bool) (Record, Event) {
-	counts := func(x Firing) bool {
-		return g.MaxRestarts != nil && x.BootID == f.BootID && (g.Window == 0 || f.Up-x.Up <= g.Window.Duration())
-	}
+	counted := Counted(rec, g, f) + 1
 	var kept []Firing
-	counted := 1
 	if rec.Firings != nil && rec.State != Failed {
 		for _, x := range rec.Firings.List {
-			if counts(x) {
-				counted++
-			}
-			if counts(x) || underWay(x.Incarnation) {
+			if x.counts(g, f) || underWay(x.Incarnation) {
 				kept = append(kept, x)
 			}
 		}

@@ -233,7 +233,7 @@ func (f *Fake) Graph(_ context.Context, q api.GraphQuery) (api.Graph, error) {
 	for _, d := range f.daemons {
 		specs = append(specs, d.reg.Spec)
 	}
-	out := api.Graph{Daemons: []api.GraphDaemon{}}
+	out := api.Graph{Daemons: []api.GraphDaemon{}, Groups: []api.GraphGroup{}}
 	for name, step := range spec.Steps(specs) {
 		node := api.GraphDaemon{Name: name, Step: step, WaitingFor: []string{}, DependsOn: []api.GraphDependency{}}
 		if d := f.daemons[name]; d != nil {
