@@ -30,7 +30,7 @@ const patience = 20 * time.Second
 var incarnations atomic.Int64
 
 func newIncarnation() string {
-	return fmt.Sprintf("test-%d-%d", os.Getpid(), incarnations.Add(1))
+	return fmt.Sprintf("test-%d-%06d", os.Getpid(), incarnations.Add(1)) // they sort
 }
 
 // modes run a test with and without cgroups.
