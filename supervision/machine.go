@@ -517,6 +517,9 @@ func (m *Machine) rest(s State, reason string) {
 	m.Rec.State, m.Rec.Reason, m.Rec.After, m.Rec.Cause = s, reason, AfterNone, ""
 	m.Rec.Process, m.Rec.Leftovers, m.Rec.Waiting = Identity{}, false, false
 	m.Rec.Ready, m.Rec.NextRestartAt = false, time.Time{}
+	if m.Reg.Spec != nil { // its last health says nothing of what isn't there
+		m.Rec.Health = firstHealth(m.Reg.Spec)
+	}
 }
 
 func (m *Machine) remove() {
