@@ -30,10 +30,12 @@ type world struct {
 
 	procs     map[string]*fakeProcess // by incarnation, until they are dead and released
 	kept      map[string]supervision.Exit
-	completed map[string]bool // the last end of the daemon was its own, and a success
+	completed map[string]bool      // the last end of the daemon was its own, and a success
+	succeeded map[string]time.Time // when it last ended so
 	committed map[string]entry
 	changed   map[string]time.Time // when it got its spec
 	amended   map[string]bool      // that is not its first
+	backedOff map[string]time.Time // when it was last put into backoff
 	pids      int
 	startedAt time.Time // the last process
 	startsNow int       // how many since no time has passed
@@ -65,8 +67,8 @@ type life struct{ dead bool }
 func newWorld() *world {
 	return &world{
 		boot: "boot-1", booted: time.Now(),
-		procs: make(map[string]*fakeProcess), kept: make(map[string]supervision.Exit), completed: make(map[string]bool),
-		committed: make(map[string]entry), changed: make(map[string]time.Time), amended: make(map[string]bool),
+		procs: make(map[string]*fakeProcess), kept: make(map[string]supervision.Exit), completed: make(map[string]bool), succeeded: make(map[string]time.Time),
+		committed: make(map[string]entry), changed: make(map[string]time.Time), backedOff: make(map[string]time.Time), amended: make(map[string]bool),
 		unstartable: make(map[string]int), stubborn: make(map[string]bool), family: make(map[string]bool),
 		checks: make(map[string]checkResult), seen: make(map[supervision.Kind]int),
 	}
@@ -206,22 +208,29 @@ func (w *world) judge(name, incarnation string) {
 			w.wrongf("%s is forked, and %s", name, why)
 		}
 	}
-	if e.reg.Spec.Schedule != "" {
-		return
-	}
 	for other, o := range w.committed {
-		if o.reg.Spec == nil || other == name || e.reg.Spec.Group == "" || o.reg.Spec.Group != e.reg.Spec.Group || o.rec.State != supervision.Backoff {
-			continue
-		}
-		g, ok := w.committed[supervision.GroupKey(e.reg.Spec.Group)]
-		if !ok || g.reg.Group == nil {
-			continue
-		}
-		switch strategy := g.reg.Group.Strategy; {
-		case strategy == "one_for_all", strategy == "rest_for_one" && w.reaches(name, other):
-			w.wrongf("%s is forked while %s is in backoff (%s)", name, other, strategy)
+		// If that is so just now, leave for the fork may have been given before.
+		if o.rec.State == supervision.Backoff && w.takesAlong(other, name) && !w.backedOff[other].Equal(time.Now()) {
+			w.wrongf("%s is forked while %s is in backoff", name, other)
 		}
 	}
+}
+
+// takesAlong says whether a restart of the member leader of a group takes another
+// daemon along; false where that has changed just now.
+func (w *world) takesAlong(leader, other string) bool {
+	l, o := w.committed[leader].reg.Spec, w.committed[other].reg.Spec
+	if l == nil || o == nil || leader == other || l.Group == "" || l.Group != o.Group || o.Schedule != "" {
+		return false
+	}
+	key := supervision.GroupKey(l.Group)
+	for _, changed := range []string{key, leader, other} {
+		if w.changed[changed].Equal(time.Now()) {
+			return false
+		}
+	}
+	g := w.committed[key].reg.Group
+	return g != nil && (g.Strategy == "one_for_all" || g.Strategy == "rest_for_one" && w.reaches(other, leader))
 }
 
 func (w *world) reaches(from, to string) bool {
@@ -243,7 +252,8 @@ func (w *world) unmet(dep spec.Dependency) string {
 	}
 	switch condition(dep, on.reg.Spec) {
 	case spec.ConditionCompleted:
-		if !w.completed[dep.Name] {
+		// One that is always restarted has completed for a moment.
+		if !w.completed[dep.Name] && !w.succeeded[dep.Name].Equal(time.Now()) {
 			return dep.Name + " has not completed"
 		}
 	case spec.ConditionStarted:
@@ -379,7 +389,9 @@ func (p *fakeProcess) exit(e supervision.Exit) {
 	p.main, p.end = false, e
 	if p.daemon != "" {
 		p.kept[p.incarnation] = e
-		p.completed[p.daemon] = !p.ended && e.Signal == "" && e.Code == 0
+		if p.completed[p.daemon] = !p.ended && e.Signal == "" && e.Code == 0; p.completed[p.daemon] {
+			p.succeeded[p.daemon] = time.Now()
+		}
 		p.notef("%s: %s", p, e)
 	}
 	p.tell()
@@ -574,6 +586,16 @@ func (w *world) commit(ev *supervision.Event) {
 	e := w.committed[ev.Daemon]
 	if ev.Record != nil && ev.Record.RestartCount < e.rec.RestartCount {
 		w.wrongf("the restart_count of %s goes back from %d to %d", ev.Daemon, e.rec.RestartCount, ev.Record.RestartCount)
+	}
+	if ev.Record != nil && e.rec.State == supervision.Backoff && ev.Record.State == supervision.Starting && ev.Record.RestartCount > e.rec.RestartCount {
+		for _, p := range w.procs {
+			if p.lives() && w.takesAlong(ev.Daemon, p.daemon) {
+				w.wrongf("%s is restarted while %s lives, which goes along", ev.Daemon, p)
+			}
+		}
+	}
+	if ev.Kind == supervision.EventBackoff {
+		w.backedOff[ev.Daemon] = time.Now()
 	}
 	if ev.Spec != nil {
 		w.changed[ev.Daemon], w.amended[ev.Daemon] = time.Now(), ev.Kind == supervision.EventChanged

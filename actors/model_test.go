@@ -86,7 +86,8 @@ type modelRun struct {
 	dir      string
 	receiver *notify.Receiver
 
-	calls map[*modelCall]bool // that have no answer
+	calls   map[*modelCall]bool // that have no answer
+	faulted bool                // an actor, just now
 }
 
 type modelCall struct {
@@ -120,6 +121,11 @@ func (m *modelRun) pass(d time.Duration) {
 // at what there is.
 func (m *modelRun) settle() {
 	synctest.Wait()
+	if m.faulted { // an actor that fails again is restarted after a while
+		m.faulted = false
+		m.pass(3 * time.Second)
+		synctest.Wait()
+	}
 	if m.lifeIsOver() {
 		m.revive()
 	}
@@ -443,9 +449,9 @@ func (m *modelRun) fault(name string) {
 	}
 	m.tellf("a fault of %s", path)
 	m.system.Root.Send(m.system.NewLocalPID(path), injected{"a fault"})
+	m.faulted = true
 	if path == "manager" {
-		m.settle()
-		m.pass(3 * time.Second) // or it is given up
+		m.settle() // a root that fails often is given up
 	}
 }
 
@@ -523,8 +529,7 @@ func (m *modelRun) possible(d *spec.Daemon) {
 	for i := range d.DependsOn {
 		dep := &d.DependsOn[i]
 		on := m.committed[dep.Name].reg.Spec
-		if dep.Condition == spec.ConditionHealthy && on.Ready == nil && on.HealthCheck == nil ||
-			dep.Condition == spec.ConditionCompleted && on.RestartPolicy.Policy == spec.RestartAlways {
+		if dep.Condition == spec.ConditionHealthy && on.Ready == nil && on.HealthCheck == nil {
 			dep.Condition = spec.ConditionStarted
 		}
 	}
@@ -700,8 +705,8 @@ func (m *modelRun) lookAtDaemon(d selected) {
 			if dep.Name != other || m.unmet(dep) != "" {
 				continue
 			}
-			// What lives and is as it has to be may be on its way down.
-			if on := m.committed[other]; isMet(dep, &on) && on.rec.State != supervision.Backoff {
+			// With a command under way it may be about to be stopped.
+			if on := m.committed[other]; isMet(dep, &on) && on.rec.State != supervision.Backoff && len(m.calls) == 0 {
 				m.wrongf("%s waits for %s, which is there", d.name, other)
 			}
 		}

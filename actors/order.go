@@ -171,7 +171,7 @@ func (m *manager) waitingFor(e *entry) []string {
 		return out
 	}
 	for _, dep := range e.reg.Spec.DependsOn {
-		if on := m.daemons[dep.Name]; on == nil || !isMet(dep, &on.entry) {
+		if on := m.daemons[dep.Name]; on == nil || !isMet(dep, &on.entry) || on.pending > 0 || m.stopAhead(dep.Name) {
 			out = append(out, dep.Name)
 		}
 	}
