@@ -128,20 +128,21 @@ func (d *daemon) dependsOn(other *daemon) bool {
 	return false
 }
 
-// lookAtFailedGroups: once a group has failed, nothing of it goes on but what was
-// started since.
-func (s *suite) lookAtFailedGroups(w findings, status map[string]*api.Daemon) {
-	for _, st := range s.stacks {
-		for _, g := range st.groups {
-			f := s.history.groups[g.name]
-			if f == nil || f.failed == 0 {
-				continue
-			}
-			for _, d := range g.members {
-				if is := status[d.name]; is != nil && is.Wanted == supervision.WantRunning && s.history.of(d.name).last < f.failed {
-					w.add(d.name+" group", "its group %s has failed (event %d), and it is still wanted running", g.name, f.failed)
-				}
-			}
+// takeEndOfGroup looks at a member that fails in its backoff: if it does so because
+// that was past the intensity, it is the last of its group.
+func (s *suite) takeEndOfGroup(e api.Event, d *daemon, backoff uint64) {
+	g := d.group()
+	if g == nil {
+		return
+	}
+	f := s.history.groups[g.name]
+	if f == nil || f.failed < backoff || !strings.HasPrefix(*e.Detail, "its group ") {
+		return
+	}
+	for _, other := range g.members {
+		q := s.history.of(other.name)
+		if other != d && q.wanted == supervision.WantRunning && q.asked < f.failed {
+			s.violation("a group failed, and one of it goes on", "%s is %s, when %s is failed, by event %d: %s", other.name, q.state, d.name, e.Seq, says(e))
 		}
 	}
 }

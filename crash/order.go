@@ -18,8 +18,8 @@ type standing struct {
 	process   bool   // there is one
 	waits     bool   // state starting: it waits, nothing was forked
 	completed bool   // it exited by itself and with success, and was not started since
-	last      uint64 // its newest event
 	forked    uint64 // its newest start intent
+	asked     uint64 // when a user last had it running, as far as an event says so
 
 	met time.Time // when all that it needs was last there
 
@@ -90,12 +90,14 @@ func (s *suite) noteServed(st *stack, at time.Time) {
 func (s *suite) takeOrder(e api.Event, d *daemon, p *past) {
 	s.noteServed(d.stack, e.Time) // before it
 	left := p.backoff
+	if e.Wanted != nil && *e.Wanted == supervision.WantRunning && (p.wanted != *e.Wanted || e.Event == supervision.EventWanted) {
+		p.asked = e.Seq
+	}
 	if e.State == nil { // removed
 		p.standing = standing{met: p.met}
 	} else {
 		p.state, p.wanted, p.process = *e.State, *e.Wanted, e.PID != nil
 	}
-	p.last = e.Seq
 	switch e.Event {
 	case supervision.EventWaiting:
 		p.waits, p.completed = true, false
@@ -120,6 +122,9 @@ func (s *suite) takeOrder(e api.Event, d *daemon, p *past) {
 	if p.state != supervision.Backoff {
 		if p.backoff = 0; left > 0 && e.Detail != nil && strings.HasPrefix(*e.Detail, "restart: ") {
 			s.takeLeave(e, d, p, left)
+		}
+		if left > 0 && p.state == supervision.Failed {
+			s.takeEndOfGroup(e, d, left)
 		}
 		p.uncounted = false
 	} else if e.Event == supervision.EventBackoff {

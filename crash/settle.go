@@ -148,7 +148,6 @@ func (s *suite) wrong() findings {
 		s.readHistory() // what has completed and what has failed is told by nothing else
 	}
 	s.lookAtDaemons(w, registered, status)
-	s.lookAtFailedGroups(w, status)
 	s.lookAtBallast(w, registered)
 	s.lookAtProcesses(w, status)
 	s.lookAtFiles(w, registered)
