@@ -36,6 +36,7 @@ type world struct {
 	changed   map[string]time.Time // when it got its spec
 	amended   map[string]bool      // that is not its first
 	backedOff map[string]time.Time // when it was last put into backoff
+	died      map[string]time.Time // when a process of the daemon last died by itself
 	pids      int
 	startedAt time.Time // the last process
 	startsNow int       // how many since no time has passed
@@ -68,7 +69,7 @@ func newWorld() *world {
 	return &world{
 		boot: "boot-1", booted: time.Now(),
 		procs: make(map[string]*fakeProcess), kept: make(map[string]supervision.Exit), completed: make(map[string]bool), succeeded: make(map[string]time.Time),
-		committed: make(map[string]entry), changed: make(map[string]time.Time), backedOff: make(map[string]time.Time), amended: make(map[string]bool),
+		committed: make(map[string]entry), changed: make(map[string]time.Time), died: make(map[string]time.Time), backedOff: make(map[string]time.Time), amended: make(map[string]bool),
 		unstartable: make(map[string]int), stubborn: make(map[string]bool), family: make(map[string]bool),
 		checks: make(map[string]checkResult), seen: make(map[supervision.Kind]int),
 	}
@@ -250,6 +251,9 @@ func (w *world) unmet(dep spec.Dependency) string {
 			up = p
 		}
 	}
+	if up == nil && w.died[dep.Name].Equal(time.Now()) {
+		return "" // if that is so just now, leave for the fork may have been given before
+	}
 	switch condition(dep, on.reg.Spec) {
 	case spec.ConditionCompleted:
 		// One that is always restarted has completed for a moment.
@@ -389,6 +393,9 @@ func (p *fakeProcess) exit(e supervision.Exit) {
 	p.main, p.end = false, e
 	if p.daemon != "" {
 		p.kept[p.incarnation] = e
+		if !p.ended {
+			p.died[p.daemon] = time.Now()
+		}
 		if p.completed[p.daemon] = !p.ended && e.Signal == "" && e.Code == 0; p.completed[p.daemon] {
 			p.succeeded[p.daemon] = time.Now()
 		}
