@@ -868,6 +868,7 @@ func (in Recover) fresh(m *Machine) {
 		if m.Rec.Process != (Identity{}) {
 			m.Rec.Exited, m.Rec.LastExit, m.Rec.StoppedAt = true, Exit{}, m.env.Now
 		}
+		m.Rec.Queued = false // the run that it was to follow is long over
 		m.rest(Stopped, "")
 		m.event(EventStopped, "the machine was started anew")
 	}

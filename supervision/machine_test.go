@@ -491,6 +491,9 @@ func TestNoSequenceGoesAstray(t *testing.T) {
 			if armed := w.m.isArmed(); armed != !rec.NextRunAt.IsZero() || armed != !w.dueRun.IsZero() {
 				t.Fatalf("armed %v, next run %v, alarm %v; events %s", armed, rec.NextRunAt, w.dueRun, kinds(w.events))
 			}
+			if rec.Queued && (rec.State == Stopped || rec.State == Failed || rec.State == Scheduled) {
+				t.Fatalf("%s, and a run waits for its end; events %s", rec.State, kinds(w.events))
+			}
 			if rec.State == Running && !rec.Ready && w.m.Reg.Spec.Ready != nil {
 				t.Fatalf("running and not ready")
 			}
