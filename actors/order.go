@@ -557,6 +557,13 @@ func (m *manager) entangled(news []supervision.Registration, gone []string) erro
 						Hint:    fmt.Sprintf("%s -> %s is registered with that condition; change it, too", other, dep.Name),
 					})
 				}
+				if dep.Name == r.Spec.Name && dep.Condition == spec.ConditionCompleted && r.Spec.NeverCompletes() {
+					problems = append(problems, spec.Problem{
+						Daemon: other, Key: fmt.Sprintf("depends_on[%d]", i),
+						Message: fmt.Sprintf("%q would never stay completed: its policy is \"always\" now", dep.Name),
+						Hint:    fmt.Sprintf("%s -> %s is registered with that condition; change it, too", other, dep.Name),
+					})
+				}
 			}
 		}
 	}

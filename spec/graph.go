@@ -14,6 +14,11 @@ func CheckGraph(daemons, registered []*Daemon) Problems {
 	return checkGraph(daemons, registered, true)
 }
 
+// NeverCompletes says whether d is started again whenever it has completed.
+func (d *Daemon) NeverCompletes() bool {
+	return d.RestartPolicy.Policy == RestartAlways && d.RestartPolicy.MaxRetries == nil && d.Schedule == ""
+}
+
 // checkGraph leaves unknown names alone unless complete is set.
 func checkGraph(daemons, registered []*Daemon, complete bool) Problems {
 	var ps Problems
@@ -41,6 +46,12 @@ func checkGraph(daemons, registered []*Daemon, complete bool) Problems {
 					Daemon: d.Name, Key: key,
 					Message: fmt.Sprintf("%s can't become healthy (%s -> %s): it has neither ready nor health_check", quote(dep.Name), d.Name, dep.Name),
 					Hint:    `give it one of them, or write condition = "started"`,
+				})
+			case on != nil && dep.Condition == ConditionCompleted && on.NeverCompletes():
+				ps = append(ps, Problem{
+					Daemon: d.Name, Key: key,
+					Message: fmt.Sprintf("%s never stays completed (%s -> %s): its policy is \"always\", which starts it again after every exit", quote(dep.Name), d.Name, dep.Name),
+					Hint:    `write policy = "on_failure" for it, or condition = "started" here`,
 				})
 			}
 		}
