@@ -532,6 +532,9 @@ func (m *modelRun) possible(d *spec.Daemon) {
 		if dep.Condition == spec.ConditionHealthy && on.Ready == nil && on.HealthCheck == nil {
 			dep.Condition = spec.ConditionStarted
 		}
+		if dep.Condition == spec.ConditionCompleted && on.NeverCompletes() {
+			dep.Condition = spec.ConditionStarted
+		}
 	}
 }
 
