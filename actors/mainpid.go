@@ -33,6 +33,7 @@ type (
 	namedMain struct {
 		Incarnation string
 		PID, Sender int
+		heard       bool // the sender is the daemon's: that was looked at
 	}
 	// notedMain: that is in the journal now, or was refused.
 	notedMain struct {
@@ -56,19 +57,24 @@ func (p *process) namedMain(ctx actor.Context, msg namedMain) {
 
 // changeMain has another main process noted.
 func (p *process) changeMain(ctx actor.Context, first supervision.Identity, msg namedMain) {
-	if msg.PID == first.PID || p.mainPID.noting != (supervision.Identity{}) {
-		return
-	}
 	refuse := func(why string) {
 		p.log.Warn("a notification is not heard", "daemon", p.name, "reason", fmt.Sprintf("MAINPID=%d %s", msg.PID, why))
 	}
 	// The first process is believed also when it has ended since: that is what it
 	// does it for.
-	if msg.Sender != first.PID {
+	if msg.Sender != first.PID && !msg.heard {
 		if _, err := p.host.Member(msg.Incarnation, msg.Sender); err != nil {
 			refuse(fmt.Sprintf("comes from process %d, which is none of the daemon's", msg.Sender))
 			return
 		}
+	}
+	if p.mainPID.noting != (supervision.Identity{}) {
+		msg.heard = true
+		p.mainPID.incarnation, p.mainPID.early = msg.Incarnation, &msg // the last one counts
+		return
+	}
+	if msg.PID == first.PID {
+		return
 	}
 	id, err := p.host.Member(msg.Incarnation, msg.PID)
 	if err != nil {
@@ -91,18 +97,31 @@ func (p *process) notedMain(ctx actor.Context, msg notedMain) {
 	p.mainPID.noting = supervision.Identity{}
 	attaching, isAttach := p.task.(attach)
 	switch {
-	case isAttach && msg.Changed:
-		attaching.Process = msg.Process
-		p.attach(ctx, attaching)
 	case isAttach:
-		p.attach(ctx, attaching)
+		if msg.Changed {
+			attaching.Process = msg.Process
+			p.task = attaching
+		}
+		if !p.namedAgain(ctx, attaching.Process) {
+			p.attach(ctx, attaching)
+		}
 	case p.handle == nil:
 	case msg.Changed:
 		p.task = msg
 		p.follow(ctx, msg.Process)
-	case p.died != nil:
+	case !p.namedAgain(ctx, p.handle.Identity()) && p.died != nil:
 		p.finish(ctx, p.handle.Empty())
 	}
+}
+
+// namedAgain goes on with what was named while another one was being noted, and
+// reports whether that is being noted now.
+func (p *process) namedAgain(ctx actor.Context, main supervision.Identity) bool {
+	if early := p.mainPID.early; early != nil {
+		p.mainPID.early = nil
+		p.changeMain(ctx, main, *early)
+	}
+	return p.mainPID.noting != (supervision.Identity{})
 }
 
 // follow makes the handle that of the new main process.
@@ -116,7 +135,9 @@ func (p *process) follow(ctx actor.Context, id supervision.Identity) {
 		if gone.Exit != nil {
 			p.died.Exit = *gone.Exit
 		}
-		p.finish(ctx, p.handle.Empty())
+		if !p.namedAgain(ctx, id) {
+			p.finish(ctx, p.handle.Empty())
+		}
 		return
 	case err != nil:
 		panic(fmt.Errorf("the main process of %s can't be followed: %w", p.name, err)) // it is tried again
@@ -125,6 +146,7 @@ func (p *process) follow(ctx actor.Context, id supervision.Identity) {
 	p.handle, p.died, p.told = handle, nil, false
 	p.mainPID.asked, p.mainPID.all = false, false
 	p.watch(ctx)
+	p.namedAgain(ctx, id)
 }
 
 // mainGone goes on from the death of the main process.
