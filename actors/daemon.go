@@ -301,8 +301,15 @@ func (d *daemon) command(msg command) {
 		w.healthy, w.forks = healthy, msg.Forks
 		if msg.Until == untilGone {
 			w.incarnation = incarnation // another one may have begun already
-			if _, ok := msg.Input.(supervision.Change); ok && rec.State != supervision.Stopping {
-				w.until = untilRecorded // it waits still, and starts with the new one
+			switch in := msg.Input.(type) {
+			case supervision.Change:
+				if rec.State != supervision.Stopping {
+					w.until = untilRecorded // it waits still, and starts with the new one
+				}
+			case supervision.Stop:
+				if in.Along != "" && rec.State != supervision.Stopping {
+					w.until = untilRecorded // it has no process by now, and waits still
+				}
 			}
 		}
 		switch {

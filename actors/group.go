@@ -65,7 +65,7 @@ func (m *manager) groupOf(d *managed) *group {
 // before. It reports whether another member waits for that, or does no more.
 func (m *manager) enroll(name string, d *managed) (moved bool) {
 	if was := d.group; was != nil && was != m.groupOf(d) {
-		moved = was.leaders[name]
+		moved = len(was.leaders) > 0 // one of them may be it, or wait for its end
 		m.discharge(name, d)
 	}
 	g := m.groupOf(d)
@@ -164,6 +164,28 @@ func (m *manager) along(g *group, leader string) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// startsAgain says whether a member that rests starts again along with leader: whether
+// nothing that it depends on keeps it from that. seen are those that were looked at.
+func (m *manager) startsAgain(name, leader string, seen map[string]bool) bool {
+	d := m.daemons[name]
+	if !isResting(&d.rec) || d.rec.Along != leader {
+		return false
+	}
+	seen[name] = true
+	for _, dep := range d.reg.Spec.DependsOn {
+		on := m.daemons[dep.Name]
+		switch {
+		case seen[dep.Name]:
+		case on == nil:
+			return false
+		case isMet(dep, &on.entry) || m.startsAgain(dep.Name, leader, seen):
+		case on.rec.State == supervision.Failed, on.rec.State == supervision.Stopped, on.rec.Wanted == supervision.WantStopped:
+			return false
+		}
+	}
+	return true
 }
 
 // heldBy is the member with whose restart a daemon starts again; "" if there is

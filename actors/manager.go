@@ -318,8 +318,8 @@ func (m *manager) project(events []supervision.Event) {
 		touched[ev.Daemon] = true
 		switch ev.Kind {
 		case supervision.EventRemoved:
-			if d.group != nil && d.group.leaders[ev.Daemon] {
-				moved[d.group] = true
+			if d.group != nil && len(d.group.leaders) > 0 {
+				moved[d.group] = true // one of them may be it, or wait for its end
 			}
 			m.discharge(ev.Daemon, d)
 			delete(m.daemons, ev.Daemon)

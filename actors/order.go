@@ -74,6 +74,8 @@ func (m *manager) judge(d *managed, failed map[string]bool) (v verdict, about st
 		case isMet(dep, &on.entry):
 		case failed[dep.Name]:
 			worst(fail, dep.Name)
+		case m.startsAgain(dep.Name, d.reg.Spec.Name, make(map[string]bool)):
+			worst(wait, dep.Name)
 		case on.rec.State == supervision.Failed, on.rec.State == supervision.Stopped, on.rec.Wanted == supervision.WantStopped:
 			worst(rest, dep.Name)
 		default:
@@ -167,6 +169,14 @@ func (m *manager) dependents(name string) []string {
 // its group.
 func (m *manager) waitingFor(e *entry) []string {
 	out := []string{}
+	if d := m.daemons[e.reg.Spec.Name]; e.rec.State == supervision.Backoff && d != nil && d.due == e.rec.Incarnation && d.group != nil {
+		for _, other := range m.along(d.group, e.reg.Spec.Name) { // only its delay is over
+			if m.daemons[other].rec.State == supervision.Stopping {
+				out = append(out, other)
+			}
+		}
+		return out
+	}
 	if !(e.rec.State == supervision.Starting && e.rec.Waiting) && !isResting(&e.rec) {
 		return out
 	}

@@ -172,7 +172,11 @@ func note(d api.Daemon, now time.Time) string {
 	if len(d.WaitingFor) > 0 {
 		parts = append(parts, "waits for "+strings.Join(d.WaitingFor, ", "))
 	}
-	if d.NextRestartAt != nil {
+	switch {
+	case d.NextRestartAt == nil:
+	case len(d.WaitingFor) > 0 && !d.NextRestartAt.After(now):
+		parts = append(parts, "its next attempt is due")
+	default:
 		parts = append(parts, "next attempt in "+soon(d.NextRestartAt.Sub(now)))
 	}
 	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
