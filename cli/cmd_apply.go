@@ -22,10 +22,11 @@ a file, nothing is changed.
 
 A changed daemon that runs is restarted, unless what changed is looked at by the
 manager alone: tags, description, health and restart policies, log limits,
-dependencies and the like. What is unchanged keeps its process.
+dependencies, groups and the like. What is unchanged keeps its process.
 
 With --prune, daemons that came from one of these files and are no longer in
-any of them are stopped and removed, after everything else; their logs stay.`,
+any of them are stopped and removed, after everything else; their logs stay. The declaration of
+a group that is in none of them goes as well, if all of its daemons are.`,
 		Example:           "  syspulse apply web.sys --dry-run\n  syspulse apply web.sys db.sys --prune",
 		Args:              args(1, -1, "which file? Give one or several"),
 		ValidArgsFunction: sysFiles,

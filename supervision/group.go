@@ -87,7 +87,7 @@ func (in GiveUp) apply(m *Machine) {
 		m.event(EventStopping, "%s", in.Reason)
 	case m.Rec.State == Backoff:
 		m.disarm()
-		m.fails(in.Reason)
+		m.fails(m.Rec.Reason + "; " + in.Reason)
 	case m.Rec.State == Starting && !m.Rec.Waiting, m.Rec.State == Running:
 		m.Rec.Cause, m.Rec.Reason = in.Reason, in.Reason
 		m.stop(AfterFail, in.Reason, false, nil)
@@ -164,11 +164,12 @@ func Fire(rec Record, g *spec.Group, member string, f Firing, underWay func(inca
 	case g.MaxRestarts == nil:
 	case counted > *g.MaxRestarts:
 		out.State = Failed
-		out.Reason = fmt.Sprintf("its group %s has failed: more than max_restarts (%d)", g.Name, *g.MaxRestarts)
+		why := fmt.Sprintf("more than max_restarts (%d)", *g.MaxRestarts)
 		if g.Window > 0 {
-			out.Reason += fmt.Sprintf(" within %s", g.Window.Duration())
+			why += fmt.Sprintf(" within %s", g.Window.Duration())
 		}
-		ev.Kind, ev.Detail = EventGroupFailed, out.Reason
+		out.Reason = fmt.Sprintf("its group %s has failed: %s, the last was of %s", g.Name, why, member)
+		ev.Kind, ev.Detail = EventGroupFailed, why+", the last was of "+member
 	default:
 		ev.Detail += fmt.Sprintf("; %d of %d", counted, *g.MaxRestarts)
 		if g.Window > 0 {
