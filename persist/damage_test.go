@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cyber-boost/syspulse/spec"
 	"github.com/cyber-boost/syspulse/supervision"
 )
 
@@ -358,6 +359,34 @@ func TestOnlyTheCopiesThemselvesAreLeft(t *testing.T) {
 	}
 	if aside, _ := filepath.Glob(filepath.Join(dir, "state.damaged-*")); len(aside) != 1 {
 		t.Errorf("set aside: %q", aside)
+	}
+}
+
+// A group comes back from its plain copy as it was declared, and is told of by its name.
+func TestGroupsHavePlainCopies(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	most := 3
+	shop := spec.Group{Name: "shop", Strategy: "rest_for_one", MaxRestarts: &most, Window: 60}
+	gone := spec.Group{Name: "gone", Strategy: "one_for_all"}
+	declared := func(g *spec.Group) supervision.Event {
+		return supervision.Event{
+			Daemon: supervision.GroupKey(g.Name), Kind: supervision.EventRegistered,
+			Record: &supervision.Record{}, Spec: &supervision.Registration{Group: g},
+		}
+	}
+	appendTo(t, s, declared(&shop), declared(&gone), registered("web"))
+	appendTo(t, s, supervision.Event{Daemon: supervision.GroupKey("gone"), Kind: supervision.EventRemoved})
+	closeStore(t, s)
+	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, dir).Recovered()
+	if len(r.Daemons) != 2 || r.Daemons[0].Name != supervision.GroupKey("shop") || !r.Daemons[0].Registration.Group.Equal(&shop) {
+		t.Errorf("%+v", r.Daemons)
+	}
+	if last := r.Notices[len(r.Notices)-1]; last != "restored from the plain copies: group shop, web" {
+		t.Errorf("%q", r.Notices)
 	}
 }
 

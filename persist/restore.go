@@ -176,8 +176,16 @@ func (s *Store) forgetPast() error {
 
 func shortList(names []string) string {
 	const most = 20
-	if len(names) <= most {
-		return strings.Join(names, ", ")
+	more := len(names) - most
+	names = slices.Clone(names[:min(len(names), most)])
+	for i, name := range names {
+		if group, ok := supervision.IsGroup(name); ok {
+			names[i] = "group " + group
+		}
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	list := strings.Join(names, ", ")
+	if more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
