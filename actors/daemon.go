@@ -59,6 +59,11 @@ func (m command) recorded() {
 	}
 }
 
+func (m observed) fail(error) {
+	if m.Noted != nil {
+		m.Noted(false)
+	}
+}
 func (m userSignal) fail(err error) { m.Reply(outcome{err: err}) }
 func (m recoverDaemon) fail(error) { // whoever replaces the actor recovers
 	m.Done()

@@ -91,6 +91,7 @@ func (m *manager) declarations(groups []spec.Group) []supervision.Event {
 			Record: &rec, Spec: &supervision.Registration{Group: &groups[i]},
 		}
 		m.takeGroup(groups[i].Name, &ev)
+		m.group(groups[i].Name).spare()
 		events = append(events, ev)
 	}
 	return events

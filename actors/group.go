@@ -197,7 +197,7 @@ func (m *manager) heldBy(name string, d *managed) string {
 	}
 	least := ""
 	for leader := range g.leaders {
-		if m.goesAlong(g, leader, name) && !m.leads(g, name, leader) && (least == "" || leader < least) {
+		if g.fired[leader] != spared && m.goesAlong(g, leader, name) && !m.leads(g, name, leader) && (least == "" || leader < least) {
 			least = leader
 		}
 	}
@@ -258,6 +258,8 @@ func (m *manager) lookAtLeader(name string, d *managed) {
 		return
 	}
 	switch g.fired[name] {
+	case spared:
+		m.leave(d)
 	case "":
 		m.fire(g, name, d)
 	case d.rec.Incarnation:
@@ -302,6 +304,19 @@ func (m *manager) isBusy(name string) bool {
 
 // counting is what g.fired has while a restart is not in the journal yet.
 const counting = "counting"
+
+// spared is what it has where a member was in backoff already when the group, or its
+// strategy, became another one: a change of that alone stops nobody.
+const spared = "spared"
+
+// spare lets the backoffs that are under way be what they were.
+func (g *group) spare() {
+	for name := range g.leaders {
+		if g.fired[name] == "" {
+			g.fired[name] = spared
+		}
+	}
+}
 
 // fire counts the restart of a member, and has what follows done once that is in the
 // journal. It may be there already, from a manager before.

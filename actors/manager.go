@@ -306,7 +306,7 @@ func (m *manager) project(events []supervision.Event) {
 		ev := &events[i]
 		if group, ok := supervision.IsGroup(ev.Daemon); ok {
 			m.takeGroup(group, ev)
-			if g := m.groups[group]; g != nil && ev.Spec != nil {
+			if g := m.groups[group]; g != nil && (ev.Spec != nil || ev.Kind == supervision.EventRemoved) {
 				moved[g] = true
 			}
 			continue
@@ -331,8 +331,12 @@ func (m *manager) project(events []supervision.Event) {
 			m.reverse = nil
 		}
 		d.take(ev)
-		if g := d.group; m.enroll(ev.Daemon, d) {
-			moved[d.group], moved[g] = true, true
+		was := d.group
+		if m.enroll(ev.Daemon, d) {
+			moved[d.group], moved[was] = true, true
+		}
+		if ev.Kind == supervision.EventChanged && d.group != was && d.group != nil {
+			d.group.spare()
 		}
 		if d.rec.State == supervision.Failed {
 			failed[ev.Daemon] = true

@@ -40,6 +40,10 @@ const (
 	rootWindow   = 10 * time.Second
 )
 
+// closePatience bounds the end of a manager whose disk is gone. What was committed is
+// in the journal's log by then.
+const closePatience = 20 * time.Second
+
 // Options say how a manager is started. DataDir is required.
 type Options struct {
 	DataDir   string
@@ -127,7 +131,15 @@ func Start(o Options) (_ *System, err error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, func() {
-		if err := s.store.Close(); err != nil {
+		var err error
+		closed := make(chan error, 1)
+		go func() { closed <- s.store.Close() }()
+		select {
+		case err = <-closed:
+		case <-time.After(closePatience): // Badger tries for ever to write where nothing can be written
+			err = fmt.Errorf("it takes longer than %v; is the data directory still there?", closePatience)
+		}
+		if err != nil {
 			o.Logger.Error("the journal could not be closed cleanly; it is read again at the next start", "error", err)
 		}
 	})
