@@ -17,10 +17,12 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,6 +48,10 @@ func main() {
 	if points != "" {
 		o.points = strings.Split(points, ",")
 	}
+	// Ctrl-C ends the run in order, with its report; a second one at once.
+	enough, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(enough, stop)
+	o.enough = enough
 	s, err := newSuite(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)

@@ -26,11 +26,12 @@ import (
 // options say what a run does.
 type options struct {
 	seed      uint64
-	duration  time.Duration // no round begins after it
-	kills     int           // no round begins after so many
-	perPoint  int           // every point must have killed so often, or the run fails
-	daemons   int           // that stand alone
-	stacks    int           // of daemons that have to do with each other
+	duration  time.Duration   // no round begins after it
+	enough    context.Context // nor once it is done; may be nil
+	kills     int             // no round begins after so many
+	perPoint  int             // every point must have killed so often, or the run fails
+	daemons   int             // that stand alone
+	stacks    int             // of daemons that have to do with each other
 	clients   int
 	points    []string // only those that begin with one of these
 	sabotage  string
@@ -252,6 +253,9 @@ func (s *suite) run() (ok bool) {
 
 // more says whether the run goes on.
 func (s *suite) more() bool {
+	if s.options.enough != nil && s.options.enough.Err() != nil {
+		return false
+	}
 	return s.violated() == 0 && (s.options.kills == 0 || s.kills() < s.options.kills) &&
 		(s.options.duration == 0 || time.Since(s.started) < s.options.duration)
 }
