@@ -83,7 +83,7 @@ func TestScripts(t *testing.T) {
 			"database":    cmdDatabase,
 			"expand":      cmdExpand,
 		},
-		Condition:           installed,
+		Condition:           condition,
 		RequireExplicitExec: true,
 		Deadline:            deadline,
 		RequireUniqueNames:  true,
@@ -265,4 +265,12 @@ func cmdJSON(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s is %s, want %s", path, got, want)
 		}
 	}
+}
+
+// condition is what scripts may ask for in brackets, beside what testscript knows.
+func condition(name string) (bool, error) {
+	if name == "raced" {
+		return raced, nil
+	}
+	return installed(name)
 }

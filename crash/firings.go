@@ -67,7 +67,10 @@ func (s *suite) takeFiring(e api.Event) {
 		if g.maxRestarts == 0 || most <= g.maxRestarts {
 			s.violation("a group failed too early", "%s, by event %d: %s; at most %d restarts counted", g.name, e.Seq, says(e), most)
 		}
-		if !slices.ContainsFunc(g.members, func(d *daemon) bool { return s.history.of(d.name).uncounted }) {
+		if !slices.ContainsFunc(g.members, func(d *daemon) bool {
+			p := s.history.of(d.name)
+			return p.uncounted || e.Time.Sub(p.left) <= underWay
+		}) {
 			s.violation("a restart was counted twice", "%s, by event %d: %s", g.name, e.Seq, says(e))
 		}
 		return

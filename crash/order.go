@@ -23,8 +23,9 @@ type standing struct {
 
 	met time.Time // when all that it needs was last there
 
-	backoff   uint64 // when it came into the backoff that it is in; 0: it isn't
-	uncounted bool   // that is not in its group's count
+	backoff   uint64    // when it came into the backoff that it is in; 0: it isn't
+	uncounted bool      // that is not in its group's count
+	left      time.Time // when a command had it leave such a one: the count may be on its way
 }
 
 // live says whether there is a process, or is about to be.
@@ -125,6 +126,9 @@ func (s *suite) takeOrder(e api.Event, d *daemon, p *past) {
 		}
 		if left > 0 && p.state == supervision.Failed {
 			s.takeEndOfGroup(e, d, left)
+		}
+		if left > 0 && p.uncounted {
+			p.left = e.Time
 		}
 		p.uncounted = false
 	} else if e.Event == supervision.EventBackoff {
