@@ -241,7 +241,9 @@ func (s *suite) lookAt(d *daemon, is fact, st *api.Daemon, status map[string]*ap
 		return "it is registered, and there is no status of it" // removed in between, maybe
 	}
 	if !is.registered || is.wanted == supervision.WantStopped {
-		if st != nil && st.State != supervision.Stopped && st.State != supervision.Failed {
+		// A run that was asked for waits for as long as it takes.
+		waits := st != nil && is.registered && d.kind.schedule != "" && st.State == supervision.Starting && len(st.WaitingFor) > 0
+		if st != nil && !waits && st.State != supervision.Stopped && st.State != supervision.Failed {
 			return "it is unwanted, and not at rest"
 		}
 		if s.held(d.name) {
